@@ -1,0 +1,1 @@
+//! Finding, loading and calling NVRTC; the toolchain and the compile cache.

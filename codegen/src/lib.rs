@@ -1,0 +1,1 @@
+//! How groups become CUDA kernels and bundles.

@@ -1,0 +1,1 @@
+//! What a program is: tensor ops in SSA, builder, text format, verifier.

@@ -1,0 +1,1 @@
+//! How a program changes: rewrites and partition.

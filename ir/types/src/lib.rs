@@ -1,0 +1,1 @@
+//! Scalar dtypes, size expressions and the scalar op table: the words every room shares.

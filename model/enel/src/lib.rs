@@ -1,0 +1,1 @@
+//! ENEL as a graph builder, and generation around it.

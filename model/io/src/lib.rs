@@ -1,0 +1,1 @@
+//! Point clouds, weights and samples: reading real files.

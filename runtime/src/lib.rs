@@ -1,0 +1,1 @@
+//! Loads bundles, binds weights and runs plans on cpu, emulated and cuda devices.
