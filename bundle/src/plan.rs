@@ -1,0 +1,203 @@
+//! Which kernels run on which buffers, in which order? One Plan per graph; sizes stay expressions until a call binds them.
+
+use crate::desc::{Desc, Extent};
+use enel_types::{DType, Dim, DimError, Symbols};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Launch parameters a family's code generator chose, by name; prints and compares.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Config(pub BTreeMap<String, i64>);
+
+/// Number of blocks along one grid axis: the product of `ceil(product(extents) / tile)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Grid(pub Vec<(Vec<Extent>, i64)>);
+
+impl Grid {
+    /// The number for a call's dynamic sizes; 1 without factors.
+    pub fn blocks(&self, dynamics: &[i64]) -> i64 {
+        let factor = |(extents, tile): &(Vec<Extent>, i64)| {
+            let size: i64 = extents.iter().map(|e| e.value(dynamics)).product();
+            (size + tile - 1) / tile
+        };
+        self.0.iter().map(factor).product()
+    }
+}
+
+/// How a CUDA kernel is launched. Arguments: one pointer per buffer, then one i64 per dynamic size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Entry point in its image.
+    pub entry: String,
+    /// Blocks along x, y, z.
+    pub grid: [Grid; 3],
+    /// Threads per block.
+    pub threads: u32,
+    /// Dynamic shared memory.
+    pub smem_bytes: u32,
+}
+
+/// A kernel of a bundle: its meaning, and for GPU targets how it was configured and is launched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Readable name, unique in the bundle.
+    pub name: String,
+    /// What it computes.
+    pub desc: Desc,
+    /// Chosen parameters; empty in a bundle for cpu only.
+    pub config: Config,
+    /// Absent in a bundle for cpu only.
+    pub launch: Option<Launch>,
+}
+
+/// Where a buffer lives and who fills it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BufferKind {
+    /// Given with every run, by input name.
+    Input(String),
+    /// Given once, by weight name; stored in the buffer's dtype.
+    Weight(String),
+    /// Computed once from weights.
+    Bound,
+    /// Kept between runs, by state name.
+    State(String),
+    /// Handed back by every run, by output name.
+    Output(String),
+    /// Lives from its first to its last step.
+    Temp,
+}
+
+/// A buffer of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// Where it lives.
+    pub kind: BufferKind,
+    /// Storage type.
+    pub dtype: DType,
+    /// Extents; row-major without padding.
+    pub shape: Vec<Dim>,
+}
+
+impl Buffer {
+    /// Bytes for given symbol values.
+    ///
+    /// # Errors
+    /// [`DimError`] when a symbol has no value or the size overflows.
+    pub fn bytes(&self, symbols: &[i64]) -> Result<usize, DimError> {
+        let elems = Dim::product(&self.shape).eval(symbols)?;
+        let bytes = elems.checked_mul(self.dtype.size_bytes() as i64).ok_or(DimError::Overflow)?;
+        usize::try_from(bytes).map_err(|_| DimError::Overflow)
+    }
+}
+
+/// One kernel call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Kernel of the bundle.
+    pub kernel: u32,
+    /// Buffers of the plan, in the Desc's order.
+    pub buffers: Vec<u32>,
+    /// The Desc's dynamic sizes.
+    pub dynamics: Vec<Dim>,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Run a kernel.
+    Call(Call),
+    /// Copy one whole buffer into another of the same dtype and size.
+    Copy {
+        /// Source buffer.
+        from: u32,
+        /// Target buffer.
+        to: u32,
+    },
+}
+
+/// A named input, weight, state or output as callers see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Name.
+    pub name: String,
+    /// Its buffer.
+    pub buffer: u32,
+}
+
+/// The calls of one graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Name of the graph.
+    pub name: String,
+    /// Named dimensions; a run binds them.
+    pub symbols: Symbols,
+    /// All buffers.
+    pub buffers: Vec<Buffer>,
+    /// Run once per binding of weights; reads weights, writes bound buffers.
+    pub bind: Vec<Step>,
+    /// Run every time.
+    pub steps: Vec<Step>,
+    /// Outputs in declaration order; a tied output names its state's buffer.
+    pub outputs: Vec<Port>,
+}
+
+/// Why a plan does not hold together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A step names a kernel or buffer that does not exist, or with the wrong number or dtype of arguments.
+    #[error("step {step} of plan `{plan}`: {message}")]
+    Step {
+        /// Plan name.
+        plan: String,
+        /// Position, bind steps first.
+        step: usize,
+        /// What does not fit.
+        message: String,
+    },
+    /// Sizes cannot be evaluated.
+    #[error("plan `{plan}`: {source}")]
+    Size {
+        /// Plan name.
+        plan: String,
+        /// Why.
+        source: DimError,
+    },
+    /// Two temps that live at the same time overlap, or one leaves the arena.
+    #[error("plan `{plan}`: buffers {first} and {second} overlap at step {step}")]
+    Overlap {
+        /// Plan name.
+        plan: String,
+        /// A buffer.
+        first: u32,
+        /// The other.
+        second: u32,
+        /// Where both are live.
+        step: usize,
+    },
+}
+
+impl Plan {
+    /// The buffers a step reads or writes.
+    pub fn touched(step: &Step) -> Vec<u32> {
+        match step {
+            Step::Call(call) => call.buffers.clone(),
+            Step::Copy { from, to } => vec![*from, *to],
+        }
+    }
+
+    /// First and last step (of `steps`) that touches each temp; `None` for other buffers.
+    pub fn live_ranges(&self) -> Vec<Option<(usize, usize)>> {
+        let mut ranges = vec![None; self.buffers.len()];
+        for (at, step) in self.steps.iter().enumerate() {
+            for b in Plan::touched(step) {
+                if self.buffers[b as usize].kind == BufferKind::Temp {
+                    let range: &mut Option<(usize, usize)> = &mut ranges[b as usize];
+                    *range = Some(range.map_or((at, at), |(first, _)| (first, at)));
+                }
+            }
+        }
+        ranges
+    }
+}
