@@ -1,7 +1,11 @@
 //! How is a Hugging Face `tokenizer.json` read and used?
 //!
-//! A thin wrap of the `tokenizers` crate, built without C code. Its errors become text at this edge.
+//! A thin wrap of the `tokenizers` crate, built without C code. Its errors become text at this edge, and so do its
+//! panics: version 0.23 unwraps parts of a file it has not checked.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::de::IgnoredAny;
 use tokenizers::AddedToken;
 
 /// A tokenizer of the `tokenizers` crate.
@@ -15,7 +19,9 @@ pub(crate) struct HfTokenizer {
 
 impl HfTokenizer {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;
+        // Broken JSON is found here, before the crate can stumble over it.
+        serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| error.to_string())?;
+        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(bytes))?;
         // Cutting and padding belong to the batch, not to the file.
         inner.with_truncation(None).map_err(|error| error.to_string())?;
         inner.with_padding(None);
@@ -40,11 +46,19 @@ impl HfTokenizer {
     }
 
     pub(crate) fn encode(&self, text: &str, add_specials: bool) -> Result<Vec<u32>, String> {
-        let encoding = self.inner.encode_fast(text, add_specials).map_err(|error| error.to_string())?;
+        let encoding = guarded(|| self.inner.encode_fast(text, add_specials))?;
         Ok(encoding.get_ids().to_vec())
     }
 
     pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
-        self.inner.decode(ids, skip_special).map_err(|error| error.to_string())
+        guarded(|| self.inner.decode(ids, skip_special))
+    }
+}
+
+/// Runs a call of the crate that only reads what it is given, so a panic leaves nothing half-changed behind.
+fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("the `tokenizers` crate panicked: the file is not what it expects".to_owned()),
     }
 }
