@@ -1,1 +1,15 @@
-//! How a program changes: rewrites and partition.
+//! How does a program change on its way to kernels? Clean-up, named rewrites, and the partition into groups.
+//!
+//! Law: a pass is a function from a verified graph to a new graph (or to data about it) and keeps its meaning; each
+//! rewrite is a named row that can be switched off. Read next: `rebuild` (the walk every pass shares), `clean`,
+//! `rewrite`, `partition`.
+
+mod clean;
+mod partition;
+mod rebuild;
+mod rewrite;
+
+pub use clean::{clean, expand};
+pub use partition::{Group, Mode, Partition, partition};
+pub use rebuild::PassError;
+pub use rewrite::{REWRITES, Rewrite, rewrite};

@@ -1,0 +1,339 @@
+//! Which nodes share a kernel? Each group has at most one anchor, with pointwise and move work fused before and after.
+//!
+//! Law: every node is either stored (a group's result, in its storage dtype) or recomputed inside each group that reads
+//! it; a group's result depends on stored values only. Anchors are reductions, contractions, attention, scatters and
+//! index ops. Values round to their storage dtype exactly where they are stored.
+
+use enel_ir::{Class, Composite, DType, Graph, IdMap, InputKind, NodeId, Op, ReduceOp, Verified};
+
+/// Numeric mode of a compiled program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Storage and sums in f32.
+    F32,
+    /// Storage bf16, sums f32, tensor cores; geometry, statistics and vectors of weights stay f32.
+    Bf16,
+}
+
+/// One kernel's share of the graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The stored result.
+    pub output: NodeId,
+    /// The reduction, contraction, ... inside, if any.
+    pub anchor: Option<NodeId>,
+    /// A reduction over row axes of a contraction's results, fused behind it.
+    pub fold: Option<NodeId>,
+    /// True when it depends on weights and literals alone, so it runs once per binding.
+    pub bound: bool,
+}
+
+/// The groups of a graph, in an order that respects dependences.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    /// In execution order.
+    pub groups: Vec<Group>,
+    /// Storage dtype of stored values, inputs included; `None` for values that are recomputed.
+    pub storage: IdMap<Option<DType>>,
+    /// Where values round, for the interpreter: `storage`, and operands that enter tensor cores unrounded.
+    pub rounding: IdMap<Option<DType>>,
+    /// Contractions and attentions whose operands may be rounded to bf16.
+    pub low: IdMap<bool>,
+}
+
+/// Work per element above which a value with several readers is stored instead of recomputed. A load counts 1, plain
+/// arithmetic 1, a gather 4, a transcendental 8; a store and a load back cost about as much as 24 of these.
+const RECOMPUTE_LIMIT: u32 = 24;
+/// Work per element above which a value is stored in any case, so that programs stay of bounded length.
+const PROGRAM_LIMIT: u32 = 160;
+/// Most pointwise nodes fused behind an anchor.
+const EPILOGUE_LIMIT: usize = 48;
+
+/// Divides `graph` into groups; `fuse` off stores every value.
+pub fn partition(graph: Verified<'_>, mode: Mode, fuse: bool) -> Partition {
+    let mut maker = Maker::new(&graph);
+    if fuse {
+        maker.fuse_epilogues();
+    } else {
+        for id in graph.ids().filter(|&id| is_anchor(&graph.node(id).op)) {
+            maker.close(id, Some(id), None);
+        }
+    }
+    maker.store_outputs();
+    maker.store_costly(fuse);
+    maker.finish(mode)
+}
+
+fn is_anchor(op: &Op) -> bool {
+    match op.spec().class {
+        Class::Reduce | Class::Contract | Class::Scatter | Class::Index | Class::Composite => true,
+        Class::Leaf | Class::Pointwise | Class::Move => false,
+    }
+}
+
+fn is_leaf(op: &Op) -> bool {
+    op.class() == Class::Leaf
+}
+
+struct Maker<'g> {
+    graph: &'g Graph,
+    users: IdMap<Vec<NodeId>>,
+    is_output: IdMap<bool>,
+    weight_only: IdMap<bool>,
+    /// Nodes inside an epilogue, the exit excluded: they belong to that group alone.
+    inner: IdMap<bool>,
+    groups: IdMap<Option<Group>>,
+}
+
+impl<'g> Maker<'g> {
+    fn new(graph: &'g Graph) -> Maker<'g> {
+        let mut is_output = IdMap::filled(graph, false);
+        for output in graph.outputs() {
+            is_output[output.value] = true;
+        }
+        let mut weight_only = IdMap::filled(graph, false);
+        for id in graph.ids() {
+            let node = graph.node(id);
+            weight_only[id] = match &node.op {
+                Op::Input { kind, .. } => *kind == InputKind::Weight,
+                // Sizes may depend on symbols, which a binding does not know.
+                Op::SizeOf { .. } | Op::Iota { .. } | Op::Const { .. } => node.ty.elems().as_const().is_some(),
+                _ => node.operands.iter().all(|&o| weight_only[o]),
+            } && node.ty.elems().as_const().is_some()
+                && !matches!(&node.op, Op::SizeOf { size, .. } if size.as_const().is_none());
+        }
+        Maker {
+            users: graph.users(),
+            is_output,
+            weight_only,
+            inner: IdMap::filled(graph, false),
+            groups: IdMap::filled(graph, None),
+            graph,
+        }
+    }
+
+    fn close(&mut self, output: NodeId, anchor: Option<NodeId>, fold: Option<NodeId>) {
+        self.groups[output] = Some(Group { output, anchor, fold, bound: self.weight_only[output] });
+    }
+
+    fn fuse_epilogues(&mut self) {
+        let anchors: Vec<NodeId> = self.graph.ids().filter(|&id| is_anchor(&self.graph.node(id).op)).collect();
+        for anchor in anchors {
+            if self.inner[anchor] || self.groups[anchor].is_some() {
+                continue;
+            }
+            let op = &self.graph.node(anchor).op;
+            let grows = matches!(op, Op::Reduce { .. } | Op::Contract { .. } | Op::Composite(Composite::Attention { .. }));
+            if !grows {
+                self.close(anchor, Some(anchor), None);
+                continue;
+            }
+            let mut exit = self.grow(anchor);
+            let mut fold = None;
+            if let Some(reduce) = self.fold_behind(anchor, exit) {
+                self.inner[exit] = true;
+                fold = Some(reduce);
+                exit = self.grow(reduce);
+            }
+            self.close(exit, Some(anchor), fold);
+        }
+    }
+
+    /// The last node of the largest pointwise region behind `start` that has a single exit; marks the nodes inside.
+    fn grow(&mut self, start: NodeId) -> NodeId {
+        let shape = &self.graph.ty(start).shape;
+        let mut region = vec![start];
+        let mut best = (1, start);
+        while region.len() <= EPILOGUE_LIMIT {
+            let next = region
+                .iter()
+                .flat_map(|&r| &self.users[r])
+                .copied()
+                .filter(|u| !region.contains(u))
+                .min();
+            let Some(next) = next else { break };
+            let node = self.graph.node(next);
+            let fits = node.op.class() == Class::Pointwise && node.ty.shape == *shape && self.groups[next].is_none();
+            if !fits || self.weight_only[next] != self.weight_only[start] {
+                break;
+            }
+            region.push(next);
+            let exits = region.iter().filter(|&&r| {
+                self.is_output[r] || self.users[r].iter().any(|u| !region.contains(u)) || self.users[r].is_empty()
+            });
+            let exits: Vec<NodeId> = exits.copied().collect();
+            if let [exit] = exits[..] {
+                best = (region.len(), exit);
+            }
+        }
+        for &node in &region[..best.0] {
+            self.inner[node] = node != best.1;
+        }
+        best.1
+    }
+
+    /// The reduction over the last row axes of the contraction `anchor` that is the only reader of `exit`.
+    fn fold_behind(&self, anchor: NodeId, exit: NodeId) -> Option<NodeId> {
+        let Op::Contract { spec } = &self.graph.node(anchor).op else { return None };
+        let [reader] = self.users[exit][..] else { return None };
+        if self.is_output[exit] {
+            return None;
+        }
+        let Op::Reduce { op, axes, .. } = &self.graph.node(reader).op else { return None };
+        let letters: Vec<char> = axes.iter().map(|&a| spec.out()[a]).collect();
+        let rows = spec.rows();
+        let tail = rows.len().checked_sub(letters.len()).map(|at| &rows[at..])?;
+        let matches_tail = !tail.is_empty() && tail.iter().all(|c| letters.contains(c));
+        (matches_tail && matches!(op, ReduceOp::Max | ReduceOp::Min | ReduceOp::Sum)).then_some(reader)
+    }
+
+    fn store_outputs(&mut self) {
+        for output in self.graph.outputs() {
+            let id = output.value;
+            if self.groups[id].is_none() && !is_leaf(&self.graph.node(id).op) {
+                self.close(id, None, None);
+            }
+        }
+    }
+
+    /// Stores what would be recomputed too often, walking in definition order with the work per element so far.
+    fn store_costly(&mut self, fuse: bool) {
+        let mut cost: IdMap<u32> = IdMap::filled(self.graph, 1);
+        for id in self.graph.ids() {
+            let node = self.graph.node(id);
+            if is_leaf(&node.op) || self.inner[id] || self.groups[id].is_some() {
+                continue;
+            }
+            let operands: u32 = node.operands.iter().map(|&o| cost[o]).fold(0, u32::saturating_add);
+            cost[id] = own_cost(&node.op).saturating_add(operands);
+            let readers = self.users[id].len() as u32;
+            let too_long = cost[id] > PROGRAM_LIMIT;
+            let too_often = readers >= 2 && cost[id].saturating_mul(readers - 1) > RECOMPUTE_LIMIT;
+            let spread = cost[id] >= 8 && self.users[id].iter().any(|&u| self.repeats(u, id)) && has_costly(self.graph, id);
+            let bound = self.weight_only[id] && self.leaves_binding(id) && !is_view(self.graph, id);
+            if !fuse || too_long || too_often || spread || bound {
+                self.close(id, None, None);
+                cost[id] = 1;
+            }
+        }
+    }
+
+    /// True when `user` reads elements of `id` many times over.
+    fn repeats(&self, user: NodeId, id: NodeId) -> bool {
+        let (big, small) = (self.graph.ty(user).elems(), self.graph.ty(id).elems());
+        let class = self.graph.node(user).op.class();
+        let ratio = match (big.as_const(), small.as_const()) {
+            (Some(b), Some(s)) => b / s.max(1),
+            _ => big.div_exact(&small).and_then(|d| d.as_const()).unwrap_or(1),
+        };
+        matches!(class, Class::Move | Class::Pointwise) && ratio >= 4
+    }
+
+    fn leaves_binding(&self, id: NodeId) -> bool {
+        self.is_output[id] || self.users[id].iter().any(|&u| !self.weight_only[u])
+    }
+
+    fn finish(self, mode: Mode) -> Partition {
+        let graph = self.graph;
+        let exact = exact_nodes(graph);
+        let mut storage: IdMap<Option<DType>> = IdMap::filled(graph, None);
+        for id in graph.ids() {
+            let ty = graph.ty(id);
+            let low = mode == Mode::Bf16 && ty.dtype == DType::F32 && !exact[id];
+            let extents = ty.shape.iter().filter(|d| !d.is(1)).count();
+            storage[id] = match (&graph.node(id).op, &self.groups[id]) {
+                (Op::Input { kind: InputKind::Data, .. }, _) => Some(ty.dtype),
+                (Op::Input { kind: InputKind::Weight, .. }, _) => Some(if low && extents >= 2 { DType::BF16 } else { ty.dtype }),
+                (Op::Input { kind: InputKind::State, .. }, _) => Some(if low { DType::BF16 } else { ty.dtype }),
+                (_, Some(group)) => {
+                    let statistics = group.anchor.is_some_and(|a| matches!(graph.node(a).op, Op::Reduce { .. }));
+                    let vector = group.bound && extents < 2;
+                    let keep = statistics || vector || self.is_output[id];
+                    Some(if low && !keep { DType::BF16 } else { ty.dtype })
+                }
+                (_, None) => None,
+            };
+        }
+        tie_states(graph, &mut storage);
+        let mut low: IdMap<bool> = IdMap::filled(graph, false);
+        let mut rounding = storage.clone();
+        for id in graph.ids().filter(|_| mode == Mode::Bf16) {
+            let node = graph.node(id);
+            let floats = match node.op {
+                Op::Contract { .. } => 2,
+                Op::Composite(Composite::Attention { .. }) => 3,
+                _ => continue,
+            };
+            let operands = &node.operands[..floats];
+            low[id] = !exact[id] && operands.iter().all(|&o| graph.ty(o).dtype != DType::F16);
+            for &operand in operands.iter().filter(|&&o| low[id] && storage[o].is_none()) {
+                rounding[operand] = Some(DType::BF16);
+            }
+        }
+        let groups = graph.ids().filter_map(|id| self.groups[id].clone()).collect();
+        Partition { groups, storage, rounding, low }
+    }
+}
+
+/// A tied output and its state share a buffer, so they share a storage dtype.
+fn tie_states(graph: &Graph, storage: &mut IdMap<Option<DType>>) {
+    for output in graph.outputs() {
+        if let Some(state) = output.updates
+            && storage[output.value].is_some()
+        {
+            storage[output.value] = storage[state];
+        }
+    }
+    // A scatter continues the storage of its base, so that it can work in place.
+    for id in graph.ids() {
+        let node = graph.node(id);
+        if matches!(node.op, Op::Scatter { .. }) && graph.outputs().iter().any(|o| o.value == id && o.updates.is_some()) {
+            storage[id] = graph.outputs().iter().find(|o| o.value == id).and_then(|o| o.updates).and_then(|s| storage[s]);
+        }
+    }
+}
+
+/// Nodes geometry depends on: everything above an index op, and index results themselves.
+fn exact_nodes(graph: &Graph) -> IdMap<bool> {
+    let mut exact = IdMap::filled(graph, false);
+    for id in graph.ids().rev() {
+        let node = graph.node(id);
+        let discrete = node.op.class() == Class::Index || (!node.ty.dtype.is_float() && !is_leaf(&node.op));
+        if exact[id] || discrete {
+            for &operand in &node.operands {
+                exact[operand] = true;
+            }
+        }
+    }
+    exact
+}
+
+fn own_cost(op: &Op) -> u32 {
+    match op {
+        Op::Unary(u) if u.is_costly() => 8,
+        Op::Gather { .. } => 4,
+        Op::Binary(enel_ir::BinaryOp::Div | enel_ir::BinaryOp::Rem | enel_ir::BinaryOp::Pow) => 4,
+        Op::Concat { .. } | Op::Pad { .. } => 2,
+        Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. } => 0,
+        _ => 1,
+    }
+}
+
+/// True when the value is a weight seen through moves alone, which needs no copy.
+fn is_view(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    match node.op {
+        Op::Input { .. } | Op::Const { .. } | Op::Iota { .. } | Op::SizeOf { .. } => true,
+        Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. } => is_view(graph, node.operands[0]),
+        _ => false,
+    }
+}
+
+fn has_costly(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    match &node.op {
+        Op::Unary(u) => u.is_costly() || has_costly(graph, node.operands[0]),
+        op if op.class() == Class::Pointwise => node.operands.iter().any(|&o| has_costly(graph, o)),
+        _ => false,
+    }
+}
