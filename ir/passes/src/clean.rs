@@ -1,7 +1,7 @@
 //! Which changes are always wanted? Unclaimed composites expand, equal nodes merge, literals and no-ops fold.
 
 use crate::rebuild::{PassError, rebuild};
-use enel_ir::{BinaryOp, BuildError, Composite, Graph, InputKind, Node, NodeId, Op, Scalar, Verified, decompose};
+use enel_ir::{BinaryOp, Composite, Graph, InputKind, Node, NodeId, Op, Scalar, Verified, decompose};
 use std::collections::HashMap;
 
 /// Replaces every composite no kernel family claims by its meaning.
@@ -88,6 +88,3 @@ fn compose_moves(graph: &Graph, node: &Node) -> Node {
     }
     node
 }
-
-/// Kept for rewrites: appends a node or returns an error of the build.
-pub(crate) type Built = Result<NodeId, BuildError>;

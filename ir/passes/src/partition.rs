@@ -123,7 +123,8 @@ impl<'g> Maker<'g> {
                 continue;
             }
             let op = &self.graph.node(anchor).op;
-            let grows = matches!(op, Op::Reduce { .. } | Op::Contract { .. } | Op::Composite(Composite::Attention { .. }));
+            let grows =
+                matches!(op, Op::Reduce { .. } | Op::Contract { .. } | Op::Composite(Composite::Attention { .. }));
             if !grows {
                 self.close(anchor, Some(anchor), None);
                 continue;
@@ -145,12 +146,7 @@ impl<'g> Maker<'g> {
         let mut region = vec![start];
         let mut best = (1, start);
         while region.len() <= EPILOGUE_LIMIT {
-            let next = region
-                .iter()
-                .flat_map(|&r| &self.users[r])
-                .copied()
-                .filter(|u| !region.contains(u))
-                .min();
+            let next = region.iter().flat_map(|&r| &self.users[r]).copied().filter(|u| !region.contains(u)).min();
             let Some(next) = next else { break };
             let node = self.graph.node(next);
             let fits = node.op.class() == Class::Pointwise && node.ty.shape == *shape && self.groups[next].is_none();
@@ -209,7 +205,8 @@ impl<'g> Maker<'g> {
             let readers = self.users[id].len() as u32;
             let too_long = cost[id] > PROGRAM_LIMIT;
             let too_often = readers >= 2 && cost[id].saturating_mul(readers - 1) > RECOMPUTE_LIMIT;
-            let spread = cost[id] >= 8 && self.users[id].iter().any(|&u| self.repeats(u, id)) && has_costly(self.graph, id);
+            let spread =
+                cost[id] >= 8 && self.users[id].iter().any(|&u| self.repeats(u, id)) && has_costly(self.graph, id);
             let bound = self.weight_only[id] && self.leaves_binding(id) && !is_view(self.graph, id);
             if !fuse || too_long || too_often || spread || bound {
                 self.close(id, None, None);
@@ -243,7 +240,9 @@ impl<'g> Maker<'g> {
             let extents = ty.shape.iter().filter(|d| !d.is(1)).count();
             storage[id] = match (&graph.node(id).op, &self.groups[id]) {
                 (Op::Input { kind: InputKind::Data, .. }, _) => Some(ty.dtype),
-                (Op::Input { kind: InputKind::Weight, .. }, _) => Some(if low && extents >= 2 { DType::BF16 } else { ty.dtype }),
+                (Op::Input { kind: InputKind::Weight, .. }, _) => {
+                    Some(if low && extents >= 2 { DType::BF16 } else { ty.dtype })
+                }
                 (Op::Input { kind: InputKind::State, .. }, _) => Some(if low { DType::BF16 } else { ty.dtype }),
                 (_, Some(group)) => {
                     let statistics = group.anchor.is_some_and(|a| matches!(graph.node(a).op, Op::Reduce { .. }));
@@ -287,8 +286,10 @@ fn tie_states(graph: &Graph, storage: &mut IdMap<Option<DType>>) {
     // A scatter continues the storage of its base, so that it can work in place.
     for id in graph.ids() {
         let node = graph.node(id);
-        if matches!(node.op, Op::Scatter { .. }) && graph.outputs().iter().any(|o| o.value == id && o.updates.is_some()) {
-            storage[id] = graph.outputs().iter().find(|o| o.value == id).and_then(|o| o.updates).and_then(|s| storage[s]);
+        if matches!(node.op, Op::Scatter { .. }) && graph.outputs().iter().any(|o| o.value == id && o.updates.is_some())
+        {
+            storage[id] =
+                graph.outputs().iter().find(|o| o.value == id).and_then(|o| o.updates).and_then(|s| storage[s]);
         }
     }
 }
@@ -324,7 +325,9 @@ fn is_view(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     match node.op {
         Op::Input { .. } | Op::Const { .. } | Op::Iota { .. } | Op::SizeOf { .. } => true,
-        Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. } => is_view(graph, node.operands[0]),
+        Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. } => {
+            is_view(graph, node.operands[0])
+        }
         _ => false,
     }
 }

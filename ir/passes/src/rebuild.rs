@@ -1,6 +1,6 @@
 //! How does a pass make its new graph? By walking the old one in order and saying what each node becomes.
 
-use enel_ir::{BuildError, Graph, Node, NodeId, Verified, VerifyError};
+use enel_ir::{BuildError, Graph, Node, NodeId, Op, Verified, VerifyError};
 
 /// Why a pass gave no graph; on a verified input either one is a defect of the pass.
 #[derive(Debug, thiserror::Error)]
@@ -32,13 +32,16 @@ fn list(faults: &[VerifyError]) -> String {
 /// What `step` may do with a node: the graph under construction, and the node with operands already moved there.
 pub(crate) type Step<'s> = dyn FnMut(&mut Graph, NodeId, &Node) -> Result<NodeId, BuildError> + 's;
 
-/// A new graph in which every live node of `graph` became what `step` returns for it.
+/// A new graph in which every live node of `graph` became what `step` returns for it; inputs come first.
 pub(crate) fn rebuild(pass: &'static str, graph: Verified<'_>, step: &mut Step<'_>) -> Result<Graph, PassError> {
     let live = live_nodes(&graph);
     let mut new = Graph::new(graph.name(), graph.symbols.clone());
     let mut moved: Vec<Option<NodeId>> = vec![None; graph.len()];
     let at = |moved: &[Option<NodeId>], id: NodeId| moved[id.index()].expect("operands come before users and are live");
-    for id in graph.ids().filter(|id| live[id.index()]) {
+    let is_input = |id: &NodeId| matches!(graph.node(*id).op, Op::Input { .. });
+    let inputs = graph.ids().filter(is_input);
+    let others = graph.ids().filter(|id| live[id.index()] && !is_input(id));
+    for id in inputs.chain(others) {
         let old = graph.node(id);
         let operands = old.operands.iter().map(|&o| at(&moved, o)).collect();
         let node = Node { op: old.op.clone(), operands, ty: old.ty.clone() };

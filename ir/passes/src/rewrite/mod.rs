@@ -1,0 +1,60 @@
+//! Which named rewrites exist? One row each: a graph in, an equal graph out, cheaper to run.
+//!
+//! Law: each row can be switched off, changes cost and never meaning (property-tested), and asks structure, not names.
+
+mod hoist;
+mod linear;
+mod merge;
+mod nested;
+
+use crate::clean::clean;
+use crate::rebuild::PassError;
+use enel_ir::{Graph, Verified};
+
+/// A named rewrite.
+#[derive(Debug)]
+pub struct Rewrite {
+    /// Name to switch it off by.
+    pub name: &'static str,
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+    pub(crate) apply: fn(Verified<'_>) -> Result<Graph, PassError>,
+}
+
+/// All rewrites in the order they run.
+pub const REWRITES: &[Rewrite] = &[
+    Rewrite {
+        name: "hoist-broadcast",
+        doc: "A costly unary op on repeated values runs before the repetition (the position code's 6 values).",
+        apply: hoist::apply,
+    },
+    Rewrite {
+        name: "nested-fps",
+        doc: "Sampling m of n farthest points from an earlier farthest point sampling takes its first m.",
+        apply: nested::apply,
+    },
+    Rewrite {
+        name: "linear-before-gather",
+        doc: "A linear map of gathered, centred and scaled rows is taken before the gather, on far fewer rows.",
+        apply: linear::apply,
+    },
+    Rewrite {
+        name: "merge-contracts",
+        doc: "Linear maps of one value become one map of concatenated weights (QKV, gate and up).",
+        apply: merge::apply,
+    },
+];
+
+/// Runs all rewrites but those in `off`, cleaning up after each.
+///
+/// # Errors
+/// [`PassError`] only by a defect of a pass.
+pub fn rewrite(graph: Verified<'_>, off: &[&str]) -> Result<Graph, PassError> {
+    let mut current = clean(graph)?;
+    for row in REWRITES.iter().filter(|row| !off.contains(&row.name)) {
+        let verify = |g| enel_ir::verify(g).map_err(|faults| PassError::Verify { pass: row.name, faults });
+        let next = (row.apply)(verify(&current)?)?;
+        current = clean(verify(&next)?)?;
+    }
+    Ok(current)
+}
