@@ -149,7 +149,10 @@ impl<'g> Maker<'g> {
             let next = region.iter().flat_map(|&r| &self.users[r]).copied().filter(|u| !region.contains(u)).min();
             let Some(next) = next else { break };
             let node = self.graph.node(next);
-            let fits = node.op.class() == Class::Pointwise && node.ty.shape == *shape && self.groups[next].is_none();
+            let fits = node.op.class() == Class::Pointwise
+                && node.ty.shape == *shape
+                && self.groups[next].is_none()
+                && !self.inner[next];
             if !fits || self.weight_only[next] != self.weight_only[start] {
                 break;
             }

@@ -1,0 +1,10 @@
+//! How do groups of a graph become Descs and a Plan? Index arithmetic replaces every move, programs every expression.
+//!
+//! Law: target-independent; the same Desc serves every device. Reading order: `emit` (one element of one value),
+//! `group` (one kernel), `plan` (all of them, buffers and order).
+
+mod emit;
+mod group;
+mod plan;
+
+pub use plan::{Compiled, LowerError, lower};

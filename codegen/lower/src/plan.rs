@@ -1,0 +1,237 @@
+//! Which buffers, which order? Groups become steps; states are updated in place where no later step reads the old value.
+
+use crate::group::{Lowered, lower_copy, lower_group};
+use enel_bundle::{Body, Buffer, BufferKind, Call, Config, Kernel, Plan, Port, Step};
+use enel_ir::{DType, Graph, InputKind, NodeId, Op, Verified};
+use enel_passes::Partition;
+use std::collections::HashMap;
+
+/// A plan and the kernels it calls.
+#[derive(Clone, Debug, Default)]
+pub struct Compiled {
+    /// Kernels, shared by all plans lowered into this.
+    pub kernels: Vec<Kernel>,
+    /// One per graph.
+    pub plans: Vec<Plan>,
+}
+
+/// Why a graph cannot be lowered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LowerError {
+    /// Two plans of one bundle share a name.
+    #[error("two graphs of one bundle are named `{0}`")]
+    Name(String),
+}
+
+/// Lowers `graph`, already divided, and adds its plan and new kernels to `into`.
+///
+/// # Errors
+/// [`LowerError::Name`].
+pub fn lower(graph: Verified<'_>, partition: &Partition, into: &mut Compiled) -> Result<(), LowerError> {
+    if into.plans.iter().any(|p| p.name == graph.name()) {
+        return Err(LowerError::Name(graph.name().to_owned()));
+    }
+    let mut maker = Maker::new(&graph, partition);
+    maker.lower_groups();
+    maker.mark_bound();
+    maker.assign_buffers();
+    maker.emit_steps(&mut into.kernels);
+    into.plans.push(maker.plan);
+    Ok(())
+}
+
+/// One group's kernels: scatters may need their base copied first.
+struct Work {
+    output: NodeId,
+    base_copy: Option<Lowered>,
+    kernel: Lowered,
+    bound: bool,
+}
+
+struct Maker<'g> {
+    graph: &'g Graph,
+    partition: &'g Partition,
+    work: Vec<Work>,
+    buffers: HashMap<NodeId, u32>,
+    plan: Plan,
+    /// State updates that cannot happen in place: from, to.
+    late: Vec<(u32, u32)>,
+}
+
+impl<'g> Maker<'g> {
+    fn new(graph: &'g Graph, partition: &'g Partition) -> Maker<'g> {
+        let plan = Plan {
+            name: graph.name().to_owned(),
+            symbols: graph.symbols.clone(),
+            buffers: Vec::new(),
+            bind: Vec::new(),
+            steps: Vec::new(),
+            outputs: Vec::new(),
+        };
+        Maker { graph, partition, work: Vec::new(), buffers: HashMap::new(), plan, late: Vec::new() }
+    }
+
+    fn lower_groups(&mut self) {
+        for group in &self.partition.groups {
+            let kernel = lower_group(self.graph, self.partition, group);
+            let base_copy = match (&kernel.desc.body, group.anchor) {
+                (Body::Scatter(_), Some(anchor)) => {
+                    let base = self.graph.node(anchor).operands[0];
+                    Some(lower_copy(self.graph, self.partition, base, group.output))
+                }
+                _ => None,
+            };
+            self.work.push(Work { output: group.output, base_copy, kernel, bound: group.bound });
+        }
+    }
+
+    /// A group runs at binding when it reads only weights and values computed at binding, and is no output.
+    fn mark_bound(&mut self) {
+        let mut bound: Vec<NodeId> = Vec::new();
+        for work in &mut self.work {
+            let reads = work.kernel.buffers.iter().chain(work.base_copy.iter().flat_map(|c| &c.buffers));
+            let ready = reads.filter(|&&b| b != work.output).all(|b| {
+                bound.contains(b) || matches!(self.graph.node(*b).op, Op::Input { kind: InputKind::Weight, .. })
+            });
+            let constant = work.kernel.dynamics.is_empty();
+            let is_output = self.graph.outputs().iter().any(|o| o.value == work.output);
+            work.bound &= ready && constant && !is_output;
+            if work.bound {
+                bound.push(work.output);
+            }
+        }
+    }
+
+    fn storage(&self, id: NodeId) -> DType {
+        self.partition.storage[id].unwrap_or(self.graph.ty(id).dtype)
+    }
+
+    fn add_buffer(&mut self, kind: BufferKind, id: NodeId) -> u32 {
+        let dtype = self.storage(id);
+        self.plan.buffers.push(Buffer { kind, dtype, shape: self.graph.ty(id).shape.clone() });
+        self.plan.buffers.len() as u32 - 1
+    }
+
+    fn assign_buffers(&mut self) {
+        for (id, name, kind) in self.graph.inputs() {
+            let name = name.to_owned();
+            let kind = match kind {
+                InputKind::Data => BufferKind::Input(name),
+                InputKind::Weight => BufferKind::Weight(name),
+                InputKind::State => BufferKind::State(name),
+            };
+            let buffer = self.add_buffer(kind, id);
+            self.buffers.insert(id, buffer);
+        }
+        for at in 0..self.work.len() {
+            let id = self.work[at].output;
+            let buffer = match self.state_in_place(at) {
+                Some(state) => {
+                    self.work[at].base_copy = None;
+                    self.buffers[&state]
+                }
+                None => {
+                    let plain = self.graph.outputs().iter().find(|o| o.value == id && o.updates.is_none());
+                    let kind = match plain {
+                        _ if self.work[at].bound => BufferKind::Bound,
+                        Some(output) => BufferKind::Output(output.name.clone()),
+                        None => BufferKind::Temp,
+                    };
+                    self.add_buffer(kind, id)
+                }
+            };
+            self.buffers.insert(id, buffer);
+        }
+    }
+
+    /// The state whose buffer the scatter of work item `at` may change: the scatter's base, tied to its result, and
+    /// read by no later step.
+    fn state_in_place(&self, at: usize) -> Option<NodeId> {
+        let work = &self.work[at];
+        let tie = self.graph.outputs().iter().find(|o| o.value == work.output && o.updates.is_some())?;
+        let state = tie.updates?;
+        let node = self.graph.node(work.output);
+        let direct = matches!(node.op, Op::Scatter { .. }) && node.operands[0] == state;
+        let same = self.storage(state) == self.storage(work.output);
+        let reads = |l: &Lowered| l.buffers.contains(&state);
+        // Its own rows must not come from the state it changes.
+        let later = self.work[at..]
+            .iter()
+            .any(|w| reads(&w.kernel) || (w.output != work.output && w.base_copy.as_ref().is_some_and(&reads)));
+        let shown =
+            self.graph.outputs().iter().any(|o| o.value == state || (o.value == work.output && o.updates.is_none()));
+        (direct && same && !later && !shown).then_some(state)
+    }
+
+    fn emit_steps(&mut self, kernels: &mut Vec<Kernel>) {
+        for work in std::mem::take(&mut self.work) {
+            for lowered in work.base_copy.iter().chain([&work.kernel]) {
+                let step = self.call(lowered, kernels);
+                if work.bound { self.plan.bind.push(step) } else { self.plan.steps.push(step) }
+            }
+        }
+        for output in self.graph.outputs() {
+            let port = self.output(output.name.as_str(), output.value, output.updates, kernels);
+            self.plan.outputs.push(Port { name: output.name.clone(), buffer: port });
+        }
+        for &(from, to) in &self.late {
+            self.plan.steps.push(Step::Copy { from, to });
+        }
+    }
+
+    /// The buffer callers find an output in, with a copy step where the value lies elsewhere.
+    fn output(&mut self, name: &str, value: NodeId, state: Option<NodeId>, kernels: &mut Vec<Kernel>) -> u32 {
+        let have = self.buffers.get(&value).copied();
+        if let Some(state) = state {
+            let to = self.buffers[&state];
+            match have {
+                Some(from) if from == to => {}
+                // A leaf or another state's value is copied through a temp, after all steps have read the old state.
+                Some(from) if self.plan.buffers[from as usize].dtype == self.plan.buffers[to as usize].dtype => {
+                    self.late.push((from, to));
+                }
+                _ => {
+                    let temp = self.copied(BufferKind::Temp, (value, state), kernels);
+                    self.late.push((temp, to));
+                }
+            }
+            return to;
+        }
+        match have {
+            Some(b) if self.plan.buffers[b as usize].kind == BufferKind::Output(name.to_owned()) => b,
+            _ => self.copied(BufferKind::Output(name.to_owned()), (value, value), kernels),
+        }
+    }
+
+    /// A new buffer of `like`'s storage filled with `value` by a kernel.
+    fn copied(&mut self, kind: BufferKind, (value, like): (NodeId, NodeId), kernels: &mut Vec<Kernel>) -> u32 {
+        let dtype = if value == like { self.graph.ty(value).dtype } else { self.storage(like) };
+        self.plan.buffers.push(Buffer { kind, dtype, shape: self.graph.ty(value).shape.clone() });
+        let to = self.plan.buffers.len() as u32 - 1;
+        let mut lowered = crate::group::lower_view(self.graph, self.partition, value, dtype);
+        let last = lowered.buffers.len();
+        let mut buffers: Vec<u32> = lowered.buffers.iter().map(|b| self.buffers[b]).collect();
+        buffers.push(to);
+        debug_assert_eq!(last + 1, lowered.desc.buffers.len());
+        let kernel = intern(kernels, lowered.desc.clone());
+        let dynamics = std::mem::take(&mut lowered.dynamics);
+        self.plan.steps.push(Step::Call(Call { kernel, buffers, dynamics }));
+        to
+    }
+
+    fn call(&self, lowered: &Lowered, kernels: &mut Vec<Kernel>) -> Step {
+        let kernel = intern(kernels, lowered.desc.clone());
+        let buffers = lowered.buffers.iter().map(|b| self.buffers[b]).collect();
+        Step::Call(Call { kernel, buffers, dynamics: lowered.dynamics.clone() })
+    }
+}
+
+/// The kernel of this meaning, added when it is new.
+fn intern(kernels: &mut Vec<Kernel>, desc: enel_bundle::Desc) -> u32 {
+    let at = kernels.iter().position(|k| k.desc == desc).unwrap_or_else(|| {
+        let name = format!("{}_{}", desc.body.family(), kernels.len());
+        kernels.push(Kernel { name, desc, config: Config::default(), launch: None });
+        kernels.len() - 1
+    });
+    at as u32
+}
