@@ -6,10 +6,12 @@
 
 mod clean;
 mod partition;
+mod pipeline;
 mod rebuild;
 mod rewrite;
 
 pub use clean::{clean, expand};
 pub use partition::{Group, Mode, Partition, partition};
+pub use pipeline::{Passes, pipeline};
 pub use rebuild::PassError;
 pub use rewrite::{REWRITES, Rewrite, rewrite};
