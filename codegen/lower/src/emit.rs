@@ -4,7 +4,7 @@
 //! program is shared; indices stay inside their buffers for every coordinate, whatever a select discards.
 
 use enel_bundle::{Dynamic, Extent, Instr, Program, Reg, Value};
-use enel_ir::{BinaryOp, Class, DType, Dim, Graph, NodeId, Op, Scalar, UnaryOp};
+use enel_ir::{BinaryOp, Class, Composite, DType, Dim, Graph, NodeId, Op, Scalar, UnaryOp};
 use std::collections::HashMap;
 
 /// What the programs of one Desc share: which buffers and dynamic sizes they name.
@@ -131,7 +131,8 @@ impl<'t, 'g> Emitter<'t, 'g> {
     /// The register holding element `coords` of `id`.
     pub(crate) fn value(&mut self, id: NodeId, coords: &[Reg]) -> Reg {
         if let Some((_, n)) = self.accs.iter().find(|(node, _)| *node == id) {
-            return self.program.push(Instr::Acc(*n));
+            let acc = self.program.push(Instr::Acc(*n));
+            return self.finished(id, acc);
         }
         let key = (id, coords.to_vec());
         if let Some(&reg) = self.known.get(&key) {
@@ -140,6 +141,22 @@ impl<'t, 'g> Emitter<'t, 'g> {
         let reg = if (self.tables.stored)(id) { self.load(id, coords) } else { self.compute(id, coords) };
         self.known.insert(key, reg);
         reg
+    }
+
+    /// What an accumulator stands for: squared deviations become a variance, integers that stood for bool go back.
+    fn finished(&mut self, id: NodeId, acc: Reg) -> Reg {
+        let node = self.graph().node(id);
+        match &node.op {
+            Op::Composite(Composite::Variance { axes, ddof, .. }) => {
+                let shape = &self.graph().ty(node.operands[0]).shape;
+                let count = Dim::product(axes.iter().map(|&a| &shape[a])).sub(&Dim::constant(*ddof));
+                let count = self.size(&count);
+                let count = self.program.push(Instr::Cast(DType::F32, count));
+                self.program.push(Instr::Binary(BinaryOp::Div, acc, count))
+            }
+            Op::Reduce { .. } if node.ty.dtype == DType::Bool => self.program.push(Instr::Cast(DType::Bool, acc)),
+            _ => acc,
+        }
     }
 
     fn load(&mut self, id: NodeId, coords: &[Reg]) -> Reg {

@@ -108,18 +108,8 @@ fn epilogue(tables: &mut Tables<'_>, start: NodeId, output: NodeId, coords: &Coo
     let mut e = Emitter::new(tables, &[(start, 0)]);
     let coords = coords(&mut e.program);
     let value = e.value(output, &coords);
-    let value = as_bool(&mut e.program, tables_dtype(e.tables, start), start == output, value);
     let index = e.linear(&coords, &shape);
     (e.program, vec![Store { buffer: OUT, index, value }])
-}
-
-fn tables_dtype(tables: &Tables<'_>, id: NodeId) -> DType {
-    tables.graph.ty(id).dtype
-}
-
-/// Reductions of bool run on integers; a result stored at once goes back to bool.
-fn as_bool(program: &mut Program, dtype: DType, direct: bool, value: Reg) -> Reg {
-    if dtype == DType::Bool && direct { program.push(Instr::Cast(DType::Bool, value)) } else { value }
 }
 
 type CoordsFn<'a> = dyn Fn(&mut Program) -> Vec<Reg> + 'a;
@@ -128,7 +118,12 @@ fn anchored(tables: &mut Tables<'_>, group: &Group, anchor: NodeId, low: bool) -
     let node = tables.graph.node(anchor);
     let operands = &node.operands;
     match &node.op {
-        Op::Reduce { op, axes, keep } => reduce_body(tables, group, (*op, axes, *keep), operands[0]),
+        Op::Reduce { op, axes, keep } => {
+            reduce_body(tables, group, &Over { op: acc_op(*op), axes, keep: *keep }, operands[0])
+        }
+        Op::Composite(Composite::Variance { axes, keep, .. }) => {
+            reduce_body(tables, group, &Over { op: AccOp::Deviations, axes, keep: *keep }, operands[0])
+        }
         Op::Contract { .. } => contract_body(tables, group, anchor, low),
         Op::Composite(Composite::Attention { scale }) => {
             attention_body(tables, group, anchor, (scale.as_f64() as f32, low))
@@ -203,12 +198,15 @@ fn acc_op(op: ReduceOp) -> AccOp {
     }
 }
 
-fn reduce_body(
-    tables: &mut Tables<'_>,
-    group: &Group,
-    (op, reduced, keep): (ReduceOp, &[usize], bool),
-    x: NodeId,
-) -> Body {
+/// What a reduction combines: operation, axes, and whether they stay as extents of 1.
+struct Over<'a> {
+    op: AccOp,
+    axes: &'a [usize],
+    keep: bool,
+}
+
+fn reduce_body(tables: &mut Tables<'_>, group: &Group, over: &Over<'_>, x: NodeId) -> Body {
+    let (reduced, keep) = (over.axes, over.keep);
     let shape = tables.graph.ty(x).shape.clone();
     let dtype = tables.graph.ty(x).dtype;
     let kept: Vec<usize> = (0..shape.len()).filter(|a| !reduced.contains(a)).collect();
@@ -240,7 +238,7 @@ fn reduce_body(
             .collect()
     };
     let (epilogue, stores) = epilogue(tables, anchor, group.output, &coords);
-    let accs = vec![Acc { op: acc_op(op), value: element.reg }];
+    let accs = vec![Acc { op: over.op, value: element.reg }];
     Body::Reduce(ReduceBody { outer, inner, element: element.program, accs, epilogue, stores })
 }
 

@@ -71,6 +71,15 @@ fn is_anchor(op: &Op) -> bool {
     }
 }
 
+fn is_statistic(op: &Op) -> bool {
+    matches!(op, Op::Reduce { .. } | Op::Composite(Composite::Variance { .. }))
+}
+
+fn is_gather_of(graph: &Graph, user: NodeId, id: NodeId) -> bool {
+    let node = graph.node(user);
+    matches!(node.op, Op::Gather { .. }) && node.operands[0] == id
+}
+
 fn is_leaf(op: &Op) -> bool {
     op.class() == Class::Leaf
 }
@@ -248,9 +257,11 @@ impl<'g> Maker<'g> {
                 }
                 (Op::Input { kind: InputKind::State, .. }, _) => Some(if low { DType::BF16 } else { ty.dtype }),
                 (_, Some(group)) => {
-                    let statistics = group.anchor.is_some_and(|a| matches!(graph.node(a).op, Op::Reduce { .. }));
+                    let statistics = group.anchor.is_some_and(|a| is_statistic(&graph.node(a).op));
+                    // Differences of gathered rows cancel: rows computed to be gathered keep all their digits.
+                    let gathered = group.anchor.is_some() && self.users[id].iter().any(|&u| is_gather_of(graph, u, id));
                     let vector = group.bound && extents < 2;
-                    let keep = statistics || vector || self.is_output[id];
+                    let keep = statistics || gathered || vector || self.is_output[id];
                     Some(if low && !keep { DType::BF16 } else { ty.dtype })
                 }
                 (_, None) => None,
@@ -339,7 +350,10 @@ fn has_costly(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     match &node.op {
         Op::Unary(u) => u.is_costly() || has_costly(graph, node.operands[0]),
-        op if op.class() == Class::Pointwise => node.operands.iter().any(|&o| has_costly(graph, o)),
+        Op::Gather { .. } => false,
+        op if matches!(op.class(), Class::Pointwise | Class::Move) => {
+            node.operands.iter().any(|&o| has_costly(graph, o))
+        }
         _ => false,
     }
 }

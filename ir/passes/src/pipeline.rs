@@ -30,8 +30,8 @@ pub fn pipeline(graph: Verified<'_>, passes: &Passes) -> Result<Graph, PassError
         Passes::None => return expand(graph, &|_| false),
         Passes::AllBut(off) => off.iter().map(String::as_str).collect(),
     };
-    // Attention stays whole: a kernel family computes it without storing scores.
-    let expanded = expand(graph, &|c| matches!(c, Composite::Attention { .. }))?;
+    // Attention stays whole: a kernel family computes it without storing scores. Variance is one pass over its values.
+    let expanded = expand(graph, &|c| matches!(c, Composite::Attention { .. } | Composite::Variance { .. }))?;
     let verified = enel_ir::verify(&expanded).map_err(|faults| PassError::Verify { pass: "expand", faults })?;
     rewrite(verified, &off)
 }
