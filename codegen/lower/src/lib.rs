@@ -4,7 +4,9 @@
 //! `group` (one kernel), `plan` (all of them, buffers and order).
 
 mod emit;
+mod front;
 mod group;
 mod plan;
 
+pub use front::{Divided, FrontConfig, FrontError, compile, divide};
 pub use plan::{Compiled, LowerError, lower};
