@@ -42,8 +42,8 @@ pub struct Partition {
 }
 
 /// Work per element above which a value with several readers is stored instead of recomputed. A load counts 1, plain
-/// arithmetic 1, a gather 4, a transcendental 8; a store and a load back cost about as much as 24 of these.
-const RECOMPUTE_LIMIT: u32 = 24;
+/// arithmetic 1, a gather 4, a transcendental 8; a store and a load back cost about as much as 48 of these.
+const RECOMPUTE_LIMIT: u32 = 48;
 /// Work per element above which a value is stored in any case, so that programs stay of bounded length.
 const PROGRAM_LIMIT: u32 = 160;
 /// Most pointwise nodes fused behind an anchor.
@@ -132,8 +132,7 @@ impl<'g> Maker<'g> {
                 continue;
             }
             let op = &self.graph.node(anchor).op;
-            let grows =
-                matches!(op, Op::Reduce { .. } | Op::Contract { .. } | Op::Composite(Composite::Attention { .. }));
+            let grows = matches!(op, Op::Reduce { .. } | Op::Contract { .. } | Op::Composite(_));
             if !grows {
                 self.close(anchor, Some(anchor), None);
                 continue;

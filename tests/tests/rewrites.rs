@@ -1,0 +1,78 @@
+//! Rewrites keep meaning and pay: an LGA stage written naively becomes few kernels with few multiplications.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use enel_interp::{Rounding, Run, Tensor, run};
+use enel_ir::{Graph, parse, verify};
+use enel_lower::{Divided, FrontConfig, compile, divide};
+use enel_passes::{Mode, Passes, REWRITES};
+use std::collections::BTreeMap;
+
+fn lga() -> Graph {
+    parse(include_str!("../graphs/lga.tir")).unwrap()
+}
+
+/// Values in a fixed pseudo-random order, about -1 to 1; variances are positive.
+fn inputs(graph: &Graph, symbols: &[i64]) -> BTreeMap<String, Tensor> {
+    let mut seed = 1u64;
+    let mut next = move || {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((seed >> 40) as f64 / (1u64 << 23) as f64) - 1.0
+    };
+    let tensor = |id, name: &str, next: &mut dyn FnMut() -> f64| {
+        let ty = graph.ty(id);
+        let shape: Vec<usize> = ty.shape.iter().map(|d| d.eval(symbols).unwrap() as usize).collect();
+        let count = shape.iter().product();
+        let positive = name.starts_with('v');
+        let values: Vec<f64> = (0..count).map(|_| next()).map(|x| if positive { x.abs() + 0.5 } else { x }).collect();
+        Tensor::from_f64(ty.dtype, &shape, &values).unwrap()
+    };
+    graph.inputs().map(|(id, name, _)| (name.to_owned(), tensor(id, name, &mut next))).collect()
+}
+
+fn outputs(graph: &Graph, symbols: &[i64]) -> BTreeMap<String, Tensor> {
+    let inputs = inputs(graph, symbols);
+    let verified = verify(graph).unwrap();
+    let config = Run { graph: verified, symbols, inputs: &inputs, rounding: Rounding::None, keep: &[] };
+    run(&config).unwrap().outputs
+}
+
+fn close(a: &Tensor, b: &Tensor) -> bool {
+    let (x, y) = (a.to_f64(), b.to_f64());
+    x.len() == y.len() && x.iter().zip(&y).all(|(p, q)| (p - q).abs() <= 1e-9 * (1.0 + p.abs()))
+}
+
+fn divided(off: &[&str]) -> Divided {
+    let passes = Passes::AllBut(off.iter().map(|s| (*s).to_owned()).collect());
+    divide(&lga(), &FrontConfig { mode: Mode::F32, passes }).unwrap()
+}
+
+#[test]
+fn every_rewrite_keeps_the_meaning_of_an_lga_stage() {
+    let expected = outputs(&lga(), &[3]);
+    let mut variants = vec![vec![]];
+    variants.extend(REWRITES.iter().map(|r| vec![r.name]));
+    for off in variants {
+        let result = outputs(&divided(&off).graph, &[3]);
+        for (name, tensor) in &expected {
+            assert!(close(tensor, &result[name]), "{name} changes without {off:?}");
+        }
+    }
+}
+
+fn launches(off: &[&str]) -> usize {
+    let passes = Passes::AllBut(off.iter().map(|s| (*s).to_owned()).collect());
+    let compiled = compile(&[&lga()], &FrontConfig { mode: Mode::F32, passes }).unwrap();
+    compiled.plans[0].steps.len()
+}
+
+#[test]
+fn fusion_fires_on_an_lga_stage() {
+    let fused = launches(&[]);
+    assert!(fused <= 10, "{fused} launches: fps, centres, knn, 2 spreads, 2 linear maps, code, net1, net2");
+}
+
+#[test]
+fn switching_a_rewrite_off_changes_the_count_and_not_the_result() {
+    let fused = launches(&[]);
+    assert_ne!(launches(&["linear-before-gather"]), fused);
+}
