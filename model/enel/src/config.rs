@@ -217,9 +217,9 @@ impl PointConfig {
         for &width in &self.projection_hidden_dim {
             positive("point.projection_hidden_dim", width)?;
         }
-        // Sixteen doublings of the narrowest embedding reach the largest width allowed.
         at_most("point.num_stages", self.num_stages, 16)?;
-        at_most("point.embed_dim << num_stages", self.out_dim(), MAX_COUNT)?;
+        // The position code has a wavelength for every six channels, in one constant of at most 4096 elements.
+        at_most("point.embed_dim << num_stages", self.out_dim(), 6 * 4096)?;
         number("point.pose_alpha", self.pose_alpha)?;
         number("point.pose_beta", self.pose_beta)?;
         number("point.bn_eps", self.bn_eps)?;

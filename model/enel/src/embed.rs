@@ -206,7 +206,6 @@ fn scale_by_spread(scope: &mut Scope, config: &PointConfig, (knn, center): (Node
 fn position_code(scope: &mut Scope, config: &PointConfig, xyz: NodeId, width: usize) -> Made {
     let g = &mut scope.graph;
     let f = width / 6;
-    let distinct = if config.pose_alpha == 1.0 { 1 } else { f };
     let mut column = g.ty(xyz).shape.clone();
     column.push(dim(1));
     let mut angle = xyz;
@@ -215,11 +214,12 @@ fn position_code(scope: &mut Scope, config: &PointConfig, xyz: NodeId, width: us
         angle = g.mul(angle, beta)?;
     }
     angle = g.reshape(angle, column)?;
-    if distinct > 1 {
+    if config.pose_alpha != 1.0 {
         let wavelength = |j: usize| Scalar::F(f64::from(config.pose_alpha.powf(j as f64 / f as f64) as f32));
-        angle = divide_by(scope, angle, (0..f).map(wavelength).collect())?;
+        let ty = TensorType::new(DType::F32, vec![dim(f)]);
+        let table = g.push(Op::Const { values: (0..f).map(wavelength).collect(), ty }, &[])?;
+        angle = g.div(angle, table)?;
     }
-    let g = &mut scope.graph;
     let mut pair = g.ty(angle).shape.clone();
     pair.push(dim(1));
     let sin = g.unary(UnaryOp::Sin, angle)?;
@@ -233,24 +233,6 @@ fn position_code(scope: &mut Scope, config: &PointConfig, xyz: NodeId, width: us
     full.truncate(3);
     full.push(dim(width));
     Ok(g.reshape(both, full)?)
-}
-
-/// `x [.., 1]` divided by every entry of a table that may be longer than one constant.
-fn divide_by(scope: &mut Scope, x: NodeId, table: Vec<Scalar>) -> Made {
-    let mut parts = Vec::new();
-    // A constant lists at most 4096 elements.
-    for chunk in table.chunks(4096) {
-        let ty = TensorType::new(DType::F32, vec![dim(chunk.len())]);
-        let table = scope.graph.push(Op::Const { values: chunk.to_vec(), ty }, &[])?;
-        parts.push(scope.graph.div(x, table)?);
-    }
-    match parts.as_slice() {
-        [one] => Ok(*one),
-        _ => {
-            let axis = scope.graph.ty(x).rank() - 1;
-            Ok(scope.graph.concat(&parts, axis)?)
-        }
-    }
 }
 
 /// Down to half the channels and back, batch-normalised, added to the input.
