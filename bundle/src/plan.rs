@@ -16,13 +16,13 @@ pub struct Config(pub BTreeMap<String, i64>);
 pub struct Grid(pub Vec<(Vec<Extent>, i64)>);
 
 impl Grid {
-    /// The number for a call's dynamic sizes; 1 without factors.
+    /// The number for a call's dynamic sizes; 1 without factors. Saturates.
     pub fn blocks(&self, dynamics: &[i64]) -> i64 {
         let factor = |(extents, tile): &(Vec<Extent>, i64)| {
-            let size: i64 = extents.iter().map(|e| e.value(dynamics)).product();
-            (size + tile - 1) / tile
+            let size = extents.iter().map(|e| e.value(dynamics)).fold(1, i64::saturating_mul);
+            size.saturating_add(tile - 1) / tile
         };
-        self.0.iter().map(factor).product()
+        self.0.iter().map(factor).fold(1, i64::saturating_mul)
     }
 }
 
@@ -84,11 +84,23 @@ impl Buffer {
     /// Bytes for given symbol values.
     ///
     /// # Errors
-    /// [`DimError`] when a symbol has no value or the size overflows.
+    /// [`DimError`] when a symbol has no value, an extent is negative or the size overflows.
     pub fn bytes(&self, symbols: &[i64]) -> Result<usize, DimError> {
-        let elems = Dim::product(&self.shape).eval(symbols)?;
-        let bytes = elems.checked_mul(self.dtype.size_bytes() as i64).ok_or(DimError::Overflow)?;
-        usize::try_from(bytes).map_err(|_| DimError::Overflow)
+        let mut bytes = self.dtype.size_bytes();
+        for extent in self.extents(symbols)? {
+            bytes = bytes.checked_mul(extent).ok_or(DimError::Overflow)?;
+        }
+        // Offsets and element indices are i64 everywhere.
+        i64::try_from(bytes).map(|_| bytes).map_err(|_| DimError::Overflow)
+    }
+
+    /// Extents for given symbol values.
+    ///
+    /// # Errors
+    /// [`DimError`] when a symbol has no value or an extent is negative or overflows.
+    pub fn extents(&self, symbols: &[i64]) -> Result<Vec<usize>, DimError> {
+        let extent = |d: &Dim| usize::try_from(d.eval(symbols)?).map_err(|_| DimError::Overflow);
+        self.shape.iter().map(extent).collect()
     }
 }
 
@@ -156,6 +168,40 @@ pub enum PlanError {
         /// What does not fit.
         message: String,
     },
+    /// A buffer's declaration cannot stand.
+    #[error("buffer {buffer} of plan `{plan}`: {message}")]
+    Buffer {
+        /// Plan name.
+        plan: String,
+        /// Position among the plan's buffers.
+        buffer: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// An output cannot be handed back.
+    #[error("output `{name}` of plan `{plan}`: {message}")]
+    Output {
+        /// Plan name.
+        plan: String,
+        /// Output name.
+        name: String,
+        /// What is wrong.
+        message: &'static str,
+    },
+    /// A temp has no place of its own inside the arena.
+    #[error("plan `{plan}`: temp {buffer} needs {need_bytes} B at a multiple of {alignment} B inside {arena_bytes} B")]
+    Place {
+        /// Plan name.
+        plan: String,
+        /// The temp.
+        buffer: u32,
+        /// Its size.
+        need_bytes: usize,
+        /// Alignment of every offset.
+        alignment: usize,
+        /// Size of the arena.
+        arena_bytes: usize,
+    },
     /// Sizes cannot be evaluated.
     #[error("plan `{plan}`: {source}")]
     Size {
@@ -164,7 +210,7 @@ pub enum PlanError {
         /// Why.
         source: DimError,
     },
-    /// Two temps that live at the same time overlap, or one leaves the arena.
+    /// Two temps that live at the same time overlap.
     #[error("plan `{plan}`: buffers {first} and {second} overlap at step {step}")]
     Overlap {
         /// Plan name.
