@@ -1,0 +1,70 @@
+//! The token embedding at the paper's sizes: how many multiplications and launches the compiler leaves.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use enel_bundle::{Plan, Step, check_desc, check_plan, flops};
+use enel_lower::{Compiled, FrontConfig, compile};
+use enel_model::{Bounds, EnelConfig, Extent, Goal, TapLevel, embed_graph, prefill_graph, step_graph};
+use enel_passes::{Mode, Passes};
+
+fn config(off: &[&str]) -> FrontConfig {
+    FrontConfig { mode: Mode::F32, passes: Passes::AllBut(off.iter().map(|s| (*s).to_owned()).collect()) }
+}
+
+/// GFLOP of one run, and the number of kernel calls.
+fn cost(compiled: &Compiled, plan: &Plan, symbols: &[i64]) -> (f64, usize) {
+    let mut total = 0;
+    for step in &plan.steps {
+        if let Step::Call(call) = step {
+            let dynamics: Vec<i64> = call.dynamics.iter().map(|d| d.eval(symbols).unwrap()).collect();
+            total += flops(&compiled.kernels[call.kernel as usize].desc, &dynamics).unwrap();
+        }
+    }
+    (total as f64 / 1e9, plan.steps.len())
+}
+
+fn checked(compiled: &Compiled) {
+    for kernel in &compiled.kernels {
+        check_desc(&kernel.desc).unwrap();
+    }
+    for plan in &compiled.plans {
+        check_plan(plan, &compiled.kernels).unwrap();
+    }
+}
+
+#[test]
+fn linear_before_gather_halves_the_embedder() {
+    let mut point = EnelConfig::preset("enel-7b").unwrap().point;
+    point.n_points = Extent::fixed(8192);
+    let (graph, _) = embed_graph(&point, None, &Bounds::default(), TapLevel::Off).unwrap();
+    let gflop = |off: &[&str]| {
+        let compiled = compile(&[&graph], &config(off)).unwrap();
+        checked(&compiled);
+        cost(&compiled, &compiled.plans[0], &[1])
+    };
+    let (naive, _) = gflop(&["linear-before-gather"]);
+    let (fused, launches) = gflop(&[]);
+    assert_eq!((naive.round(), fused.round()), (385.0, 199.0), "GFLOP as written and rewritten, {launches} launches");
+}
+
+#[test]
+fn decode_takes_at_most_eight_launches_per_layer() {
+    let config_7b = EnelConfig::preset("enel-7b").unwrap().llama;
+    let layers = config_7b.num_hidden_layers;
+    let graph = step_graph(&config_7b, &Bounds::default(), Goal::Logits).unwrap();
+    let compiled = compile(&[&graph], &config(&[])).unwrap();
+    checked(&compiled);
+    let launches = compiled.plans[0].steps.len();
+    assert!(launches <= 8 * layers + 6, "{launches} launches for {layers} layers");
+}
+
+#[test]
+fn the_tiny_model_lowers_in_every_mode() {
+    let config_tiny = EnelConfig::tiny();
+    let prefill = prefill_graph(&config_tiny, &Bounds::default()).unwrap();
+    let step = step_graph(&config_tiny.llama, &Bounds::default(), Goal::Logits).unwrap();
+    for mode in [Mode::F32, Mode::Bf16] {
+        for passes in [Passes::None, Passes::all()] {
+            checked(&compile(&[&prefill, &step], &FrontConfig { mode, passes }).unwrap());
+        }
+    }
+}
