@@ -10,6 +10,7 @@ mod index;
 mod leaf;
 mod moves;
 mod pointwise;
+pub mod random;
 mod reduce;
 mod run;
 mod scatter;

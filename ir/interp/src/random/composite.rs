@@ -1,0 +1,177 @@
+//! Random composites, with operands scaled to where each is well conditioned.
+
+use super::draw::Draw;
+use super::fact::Fact;
+use super::inputs::Fill;
+use enel_ir::{Composite, InputKind, NodeId, Op, Scalar, TensorType};
+use enel_types::{DType, Dim};
+
+impl Draw<'_> {
+    /// Any composite.
+    pub(crate) fn composite(&mut self) -> Option<NodeId> {
+        if !self.config.composites {
+            return None;
+        }
+        match self.rng.below(7) {
+            0 => self.activation(),
+            1 => self.softmax(),
+            2 => self.moments(),
+            3 => self.row_norm(),
+            4 => self.batch_norm(),
+            5 => self.attention(),
+            _ => self.cross_entropy(),
+        }
+    }
+
+    fn activation(&mut self) -> Option<NodeId> {
+        let x = self.float()?;
+        let x = self.tame(x, 16.0)?;
+        let f = self.fact(x);
+        let tanh = self.rng.one_in(2);
+        let list = [Composite::Relu, Composite::Sigmoid, Composite::Silu, Composite::Gelu { tanh }];
+        let op = self.rng.pick(&list);
+        let fact = match op {
+            Composite::Relu if !f.is_exact() && !self.config.kinks => return None,
+            Composite::Relu => Fact { lo: f.lo.max(0.0), hi: f.hi.max(0.0), ..f },
+            Composite::Sigmoid => Fact::smooth(0.0, 1.0, f.err),
+            // silu is above -0.28 and gelu above -0.17; the slope of both is below 1.13.
+            _ => Fact::smooth(-0.28, f.hi.max(0.0), 1.13 * f.err + f.mag()),
+        };
+        self.emit(Op::Composite(op), &[x], fact)
+    }
+
+    fn ranked_float(&mut self) -> Option<NodeId> {
+        self.choose(|d, id| d.dtype(id).is_float() && d.graph.ty(id).rank() >= 1)
+    }
+
+    fn softmax(&mut self) -> Option<NodeId> {
+        let x = self.ranked_float()?;
+        let x = self.tame(x, 8.0)?;
+        let f = self.fact(x);
+        let axis = self.rng.below(self.graph.ty(x).rank());
+        let n = self.max_of(&self.shape(x)[axis]);
+        let err = 2.0 * f.err + f.hi - f.lo + n;
+        if self.rng.one_in(2) {
+            return self.emit(Op::Composite(Composite::Softmax { axis }), &[x], Fact::smooth(0.0, 1.0, err));
+        }
+        let fact = Fact::smooth(f.lo - f.hi - n.ln(), 0.0, err);
+        self.emit(Op::Composite(Composite::LogSoftmax { axis }), &[x], fact)
+    }
+
+    fn moments(&mut self) -> Option<NodeId> {
+        let x = self.ranked_float()?;
+        let x = self.tame(x, 8.0)?;
+        let f = self.fact(x);
+        let shape = self.shape(x);
+        let axes: Vec<usize> = (0..shape.len()).filter(|_| self.rng.one_in(2)).collect();
+        let count = Dim::product(axes.iter().map(|&a| &shape[a]));
+        let keep = self.rng.one_in(2);
+        let spread = f.hi - f.lo;
+        let n = self.max_of(&count);
+        if self.rng.one_in(2) {
+            let fact = Fact::smooth(f.lo, f.hi, f.err + n * f.mag());
+            return self.emit(Op::Composite(Composite::Mean { axes, keep }), &[x], fact);
+        }
+        let ddof = i64::from(self.min_of(&count) >= 2 && self.rng.one_in(2));
+        let fact = Fact::smooth(0.0, 2.0 * spread * spread, 4.0 * spread * (f.err + n));
+        self.emit(Op::Composite(Composite::Variance { axes, keep, ddof }), &[x], fact)
+    }
+
+    /// A vector for a norm, at most 2 in size.
+    fn vector(&mut self, extent: &Dim) -> Option<NodeId> {
+        let v = self.with_shape(std::slice::from_ref(extent), None)?;
+        self.tame(v, 2.0)
+    }
+
+    fn row_norm(&mut self) -> Option<NodeId> {
+        let x = self.ranked_float()?;
+        let x = self.tame(x, 4.0)?;
+        let f = self.fact(x);
+        let extent = self.shape(x).last()?.clone();
+        let n = self.max_of(&extent);
+        let gain = self.vector(&extent)?;
+        // eps of this size keeps rows of nearly equal values well conditioned.
+        let eps = Scalar::F(self.rng.pick(&[0.0625, 0.5]));
+        let bound = n.sqrt() * self.fact(gain).mag();
+        let err = 8.0 * self.fact(gain).mag() * (f.err + 4.0 * n.sqrt() + f.mag()) + n.sqrt() * self.fact(gain).err;
+        if self.rng.one_in(2) {
+            let fact = Fact::smooth(-bound, bound, err);
+            return self.emit(Op::Composite(Composite::RmsNorm { eps }), &[x, gain], fact);
+        }
+        let bias = self.vector(&extent)?;
+        let fact = Fact::smooth(-bound, bound, err).plus(self.fact(bias));
+        self.emit(Op::Composite(Composite::LayerNorm { eps }), &[x, gain, bias], fact)
+    }
+
+    fn batch_norm(&mut self) -> Option<NodeId> {
+        let x = self.ranked_float()?;
+        let x = self.tame(x, 4.0)?;
+        let axis = self.rng.below(self.graph.ty(x).rank());
+        let extent = self.shape(x)[axis].clone();
+        let (gain, bias, mean) = (self.vector(&extent)?, self.vector(&extent)?, self.vector(&extent)?);
+        let var = self.vector(&extent)?;
+        let var = self.positive(var)?;
+        let eps = Scalar::F(0.0625);
+        // var + eps is above 0.25, so its rsqrt is below 2 and that one's slope below 4.
+        let scale = self.fact(gain).times(Fact::smooth(0.0, 2.0, 4.0 * self.fact(var).err));
+        let centred = self.fact(x).plus(self.fact(mean).negated());
+        let fact = Fact { grid: None, ..centred.times(scale).plus(self.fact(bias)) };
+        self.emit(Op::Composite(Composite::BatchNorm { axis, eps }), &[x, gain, bias, mean, var], fact)
+    }
+
+    fn attention(&mut self) -> Option<NodeId> {
+        if !self.config.ints {
+            return None;
+        }
+        let (tokens, keys) = (self.dim(), self.dim());
+        let groups = self.rng.between(1, 2);
+        let heads = groups * self.rng.between(1, 2);
+        let d = self.rng.pick(&[2, 4]);
+        let q_shape = [tokens.clone(), Dim::constant(heads), Dim::constant(d)];
+        let kv_shape = [keys, Dim::constant(groups), Dim::constant(d)];
+        let q = self.with_shape(&q_shape, None)?;
+        let q = self.tame(q, 2.0)?;
+        let k = self.with_shape(&kv_shape, None)?;
+        let k = self.tame(k, 2.0)?;
+        let v = self.with_shape(&kv_shape, None)?;
+        let v = self.tame(v, 8.0)?;
+        let range = TensorType::new(DType::I32, vec![tokens]);
+        let low = self.input(Fill::Small, InputKind::Data, range.clone())?;
+        let high = self.input(Fill::Small, InputKind::Data, range)?;
+        let (fq, fk, fv) = (self.fact(q), self.fact(k), self.fact(v));
+        let scores = Fact { grid: None, ..fq.times(fk) }.sum_of(d as f64);
+        let n = self.max_of(&kv_shape[0]);
+        let err = fv.err + fv.mag() * (scores.err + n);
+        let fact = Fact::smooth(fv.lo.min(0.0), fv.hi.max(0.0), err);
+        let op = Composite::Attention { scale: Scalar::F(0.5) };
+        self.emit(Op::Composite(op), &[q, k, v, low, high], fact)
+    }
+
+    fn cross_entropy(&mut self) -> Option<NodeId> {
+        if !self.config.ints {
+            return None;
+        }
+        let wide = |d: &Draw<'_>, id: NodeId| {
+            let ty = d.graph.ty(id);
+            ty.dtype.is_float() && ty.rank() == 2 && d.min_of(&ty.shape[1]) >= 3
+        };
+        let logits = match self.choose(wide) {
+            Some(found) => found,
+            None => {
+                let shape = vec![self.dim(), Dim::constant(5)];
+                let dtype = self.float_dtype();
+                self.float_input(dtype, shape)?
+            }
+        };
+        let logits = self.tame(logits, 8.0)?;
+        let f = self.fact(logits);
+        let shape = self.shape(logits);
+        let labels = TensorType::new(DType::I32, vec![shape[0].clone()]);
+        let labels = self.input(Fill::Label, InputKind::Data, labels)?;
+        let (t, v) = (self.max_of(&shape[0]), self.max_of(&shape[1]));
+        let spread = f.hi - f.lo + v.ln();
+        let fact = Fact::smooth(0.0, spread, 2.0 * f.err + spread * t + v);
+        // The first label is 0, so one label always counts.
+        self.emit(Op::Composite(Composite::CrossEntropy { ignore: 1 }), &[logits, labels], fact)
+    }
+}
