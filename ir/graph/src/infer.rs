@@ -1,7 +1,7 @@
 //! Which type does an op give? The rules C1.. of each row of the op table, decided from operand types alone.
 
 use crate::graph::{Scalar, TensorType};
-use crate::ops::{Composite, Op};
+use crate::ops::{Composite, InputKind, Op};
 use crate::spec::ContractSpec;
 use enel_types::{BinaryOp, DType, Dim, ReduceOp, Symbols, UnaryOp};
 
@@ -33,7 +33,11 @@ const MAX_CONST_ELEMS: usize = 4096;
 /// The first [`Fault`] found.
 pub fn infer(op: &Op, operands: &[&TensorType], symbols: &Symbols) -> Inferred {
     match op {
-        Op::Input { ty, .. } => leaf(operands, ty),
+        Op::Input { ty, kind, .. } => {
+            let constant = *kind != InputKind::Weight || ty.shape.iter().all(|d| d.as_const().is_some());
+            ensure(2, constant, || format!("weight of type {}", ty.display(symbols)))?;
+            leaf(operands, ty)
+        }
         Op::Const { values, ty } => {
             leaf(operands, ty)?;
             ensure(1, values.iter().all(|v| v.fits(ty.dtype)), || format!("a literal does not fit {}", ty.dtype))?;

@@ -130,7 +130,7 @@ const fn row(
 /// The op table. Unary, binary and reduce ops share a row per kind; their mnemonics are in `enel-types`.
 pub const OPS: &[OpSpec] = &[
     row("input", Class::Leaf, ("", "\"name\""), "Value given with every call.", &["names are unique"]),
-    row("weight", Class::Leaf, ("", "\"name\""), "Value bound once.", &["names are unique"]),
+    row("weight", Class::Leaf, ("", "\"name\""), "Value bound once.", &["names are unique", "extents are constant"]),
     row(
         "state",
         Class::Leaf,

@@ -46,6 +46,11 @@ pub fn clean(graph: Verified<'_>) -> Result<Graph, PassError> {
 /// The operand the node equals, if it changes neither type nor elements.
 fn no_op(graph: &Graph, node: &Node) -> Option<NodeId> {
     let &[x, ref rest @ ..] = node.operands.as_slice() else { return None };
+    // A state keeps its copies: an output may show the old value, which the state's own buffer loses.
+    let is_state = |id: NodeId| matches!(graph.node(id).op, Op::Input { kind: InputKind::State, .. });
+    if node.operands.iter().any(|&o| is_state(o)) {
+        return None;
+    }
     let same_type = |id: NodeId| *graph.ty(id) == node.ty;
     match &node.op {
         Op::Cast { .. } | Op::Reshape { .. } | Op::Broadcast { .. } => same_type(x).then_some(x),

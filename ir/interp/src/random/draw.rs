@@ -115,7 +115,10 @@ impl<'c> Draw<'c> {
     /// A new float input, exact or not.
     pub(crate) fn float_input(&mut self, dtype: DType, shape: Vec<Dim>) -> Option<NodeId> {
         let fill = self.rng.pick(&[Fill::Smooth, Fill::Smooth, Fill::Grid]);
-        let kind = self.rng.pick(&[InputKind::Data, InputKind::Data, InputKind::Weight]);
+        // Weights are bound before symbols are: their extents are constant.
+        let constant = shape.iter().all(|d| d.as_const().is_some());
+        let drawn = self.rng.pick(&[InputKind::Data, InputKind::Data, InputKind::Weight]);
+        let kind = if constant { drawn } else { InputKind::Data };
         self.input(fill, kind, TensorType::new(dtype, shape))
     }
 
