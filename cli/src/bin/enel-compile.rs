@@ -1,0 +1,30 @@
+//! `enel-compile`: compile, inspect and run graphs; no GPU needed.
+
+use clap::{Parser, Subcommand};
+use enel_cli::compile::{inspect, run, toolchain};
+use std::process::ExitCode;
+
+/// Compiles tensor graphs to kernels and plans, and runs them.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Inspect(inspect::InspectArgs),
+    Run(run::RunArgs),
+    /// The CUDA compiler library: show what is found, or install it.
+    #[command(subcommand)]
+    Toolchain(toolchain::ToolchainCommand),
+}
+
+fn main() -> ExitCode {
+    enel_cli::report(match Cli::parse().command {
+        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Toolchain(command) => toolchain::toolchain(&command),
+    })
+}

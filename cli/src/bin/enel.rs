@@ -1,0 +1,2 @@
+//! `enel`: point clouds to text.
+fn main() {}

@@ -1,0 +1,197 @@
+//! What became of a graph? Prints any stage on the way to a plan, and what the plan costs.
+
+use super::FrontArgs;
+use crate::source;
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use enel_bundle::{Bundle, Kernel, Plan, Step, flops, layout};
+use enel_ir::Dim;
+use enel_lower::{compile, divide};
+use enel_passes::REWRITES;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// What to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// Launches, arithmetic and memory of each plan.
+    Summary,
+    /// The graph as written.
+    Graph,
+    /// The graph after all passes.
+    Rewritten,
+    /// Which nodes share a kernel.
+    Groups,
+    /// Buffers and steps.
+    Plan,
+    /// What each kernel computes.
+    Kernels,
+    /// Where every temporary lies at these sizes.
+    Memory,
+}
+
+/// Shows what the compiler makes of a graph, a preset or a bundle.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  enel-compile inspect enel-7b\n  enel-compile inspect net.tir --stage rewritten\n  \
+    enel-compile inspect enel-7b --without linear-before-gather --sym B=4 --json\n  enel-compile inspect --rewrites"
+)]
+pub struct InspectArgs {
+    /// A .tir file, a preset (tiny, small, enel-135m, enel-7b, enel-13b) or a bundle.
+    #[arg(required_unless_present = "rewrites")]
+    pub model: Option<String>,
+    /// What to print.
+    #[arg(long, value_enum, default_value = "summary")]
+    pub stage: Stage,
+    /// Symbol values the costs are for; others are at their smallest.
+    #[arg(long = "sym", value_name = "NAME=VALUE")]
+    pub symbols: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// List the rewrites and stop.
+    #[arg(long)]
+    pub rewrites: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented by its type")]
+    pub front: FrontArgs,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// What reading or compiling the model gives.
+pub fn inspect(args: &InspectArgs) -> Result<()> {
+    if args.rewrites {
+        for row in REWRITES {
+            println!("{:22} {}", row.name, row.doc);
+        }
+        return Ok(());
+    }
+    let model = args.model.as_deref().context("a model is needed")?;
+    if Path::new(model).is_file() && !model.ends_with(".tir") {
+        let bundle = Bundle::read(Path::new(model)).with_context(|| format!("opening {model}"))?;
+        return show_plans(args, &bundle.plans, &bundle.kernels);
+    }
+    let source = source::load(model)?;
+    let config = args.front.config()?;
+    match args.stage {
+        Stage::Graph => source.graphs.iter().for_each(|g| print!("{g}")),
+        Stage::Rewritten | Stage::Groups => {
+            for graph in &source.graphs {
+                let divided = divide(graph, &config)?;
+                if args.stage == Stage::Rewritten {
+                    print!("{}", divided.graph);
+                    continue;
+                }
+                println!("graph @{}", graph.name());
+                for group in &divided.partition.groups {
+                    let anchor = group.anchor.map_or("-".to_owned(), |a| divided.graph.node(a).op.name());
+                    let fold = if group.fold.is_some() { " + fold" } else { "" };
+                    let bound = if group.bound { " (at binding)" } else { "" };
+                    let dtype = divided.partition.storage[group.output].map_or("-", |d| d.name());
+                    let line = divided.graph.line(group.output);
+                    println!("  {anchor}{fold}{bound} -> {} stored {dtype}: {line}", group.output);
+                }
+            }
+        }
+        Stage::Summary | Stage::Plan | Stage::Kernels | Stage::Memory => {
+            let graphs: Vec<_> = source.graphs.iter().collect();
+            let compiled = compile(&graphs, &config)?;
+            return show_plans(args, &compiled.plans, &compiled.kernels);
+        }
+    }
+    Ok(())
+}
+
+fn show_plans(args: &InspectArgs, plans: &[Plan], kernels: &[Kernel]) -> Result<()> {
+    let mut rows = Vec::new();
+    for plan in plans {
+        let symbols = bindings(plan, &args.symbols)?;
+        match args.stage {
+            Stage::Plan => println!("{plan}"),
+            Stage::Memory => {
+                let arena = layout(plan, &symbols)?;
+                println!("plan {}: {arena:#?}", plan.name);
+            }
+            _ => rows.push(summary(plan, kernels, &symbols)?),
+        }
+    }
+    if args.json {
+        let list: Vec<Value> = kernels.iter().map(kernel_row).collect();
+        println!("{}", serde_json::to_string_pretty(&json!({ "plans": rows, "kernels": list }))?);
+        return Ok(());
+    }
+    match args.stage {
+        Stage::Kernels => kernels.iter().for_each(|k| println!("{k}")),
+        Stage::Plan | Stage::Memory => {}
+        _ => {
+            println!("{:10} {:>8} {:>9} {:>9} {:>12}  symbols", "plan", "launches", "at bind", "GFLOP", "temp MiB");
+            for row in &rows {
+                let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+                let number = |key: &str| row[key].as_f64().unwrap_or_default();
+                println!(
+                    "{:10} {:>8} {:>9} {:>9.2} {:>12.2}  {}",
+                    text("name"),
+                    number("launches"),
+                    number("bind_launches"),
+                    number("gflop"),
+                    number("temp_bytes") / f64::from(1 << 20),
+                    text("symbols")
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Values for a plan's symbols: those given, the rest at their smallest.
+fn bindings(plan: &Plan, given: &[String]) -> Result<Vec<i64>> {
+    let mut values: Vec<i64> =
+        plan.symbols.iter().map(|s| (s.min + s.multiple - 1) / s.multiple * s.multiple).collect();
+    for entry in given {
+        let (name, value) = entry.split_once('=').with_context(|| format!("`{entry}` is not NAME=VALUE"))?;
+        let value: i64 = value.parse().with_context(|| format!("`{value}` is no whole number"))?;
+        // A plan that does not use the symbol is not concerned.
+        if let Some(id) = plan.symbols.find(name) {
+            values[id.0 as usize] = value;
+        }
+    }
+    plan.symbols.check(&values)?;
+    Ok(values)
+}
+
+fn summary(plan: &Plan, kernels: &[Kernel], symbols: &[i64]) -> Result<Value> {
+    let mut total = 0u64;
+    let mut families = std::collections::BTreeMap::<&str, usize>::new();
+    for step in &plan.steps {
+        let Step::Call(call) = step else {
+            *families.entry("copy").or_default() += 1;
+            continue;
+        };
+        let dynamics: Result<Vec<i64>, _> = call.dynamics.iter().map(|d: &Dim| d.eval(symbols)).collect();
+        let desc = &kernels[call.kernel as usize].desc;
+        total = total.saturating_add(flops(desc, &dynamics?).unwrap_or(0));
+        *families.entry(desc.body.family()).or_default() += 1;
+    }
+    let shown: Vec<String> = plan.symbols.iter().zip(symbols).map(|(s, v)| format!("{}={v}", s.name)).collect();
+    Ok(json!({
+        "name": plan.name,
+        "launches": plan.steps.len(),
+        "bind_launches": plan.bind.len(),
+        "gflop": total as f64 / 1e9,
+        "temp_bytes": layout(plan, symbols)?.arena_bytes,
+        "families": families,
+        "symbols": shown.join(" "),
+    }))
+}
+
+fn kernel_row(kernel: &Kernel) -> Value {
+    json!({
+        "name": kernel.name,
+        "family": kernel.desc.body.family(),
+        "desc": kernel.desc.to_string(),
+        "config": kernel.config,
+        "launch": kernel.launch,
+    })
+}

@@ -1,0 +1,65 @@
+//! What does `enel-compile` do? One file per subcommand.
+
+pub mod inspect;
+pub mod run;
+pub mod toolchain;
+
+use clap::{Args, ValueEnum};
+use enel_lower::FrontConfig;
+use enel_passes::{Mode, Passes, REWRITES};
+
+/// Numeric mode on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// Storage and sums in f32.
+    F32,
+    /// Storage in bf16, sums in f32, tensor cores.
+    Bf16,
+}
+
+/// Which passes run, on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PassesArg {
+    /// Expand composites only; no rewrites, no fusion.
+    None,
+    /// Everything.
+    All,
+}
+
+/// How graphs are compiled.
+#[derive(Clone, Debug, Args)]
+pub struct FrontArgs {
+    /// Numeric mode.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub mode: ModeArg,
+    /// Which passes run.
+    #[arg(long, value_enum, default_value = "all")]
+    pub passes: PassesArg,
+    /// Rewrites to leave out, by name (see `inspect --rewrites`).
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub without: Vec<String>,
+}
+
+impl FrontArgs {
+    /// The compiler's configuration.
+    ///
+    /// # Errors
+    /// A name in `--without` that is no rewrite.
+    pub fn config(&self) -> anyhow::Result<FrontConfig> {
+        for name in &self.without {
+            if !REWRITES.iter().any(|r| r.name == name) {
+                let known: Vec<&str> = REWRITES.iter().map(|r| r.name).collect();
+                anyhow::bail!("`{name}` is no rewrite; there are: {}", known.join(", "));
+            }
+        }
+        let mode = match self.mode {
+            ModeArg::F32 => Mode::F32,
+            ModeArg::Bf16 => Mode::Bf16,
+        };
+        let passes = match self.passes {
+            PassesArg::None => Passes::None,
+            PassesArg::All => Passes::AllBut(self.without.clone()),
+        };
+        Ok(FrontConfig { mode, passes })
+    }
+}
