@@ -4,6 +4,8 @@
 //! Reading order: `tensor` (values), `run` (the loop over nodes), one file per class of op, `expand` (composites),
 //! `random` (seeded programs for property tests).
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod contract;
 mod expand;
 mod index;

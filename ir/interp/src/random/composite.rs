@@ -28,14 +28,14 @@ impl Draw<'_> {
         let x = self.tame(x, 16.0)?;
         let f = self.fact(x);
         let tanh = self.rng.one_in(2);
-        let list = [Composite::Relu, Composite::Sigmoid, Composite::Silu, Composite::Gelu { tanh }];
-        let op = self.rng.pick(&list);
-        let fact = match op {
-            Composite::Relu if !f.is_exact() && !self.config.kinks => return None,
-            Composite::Relu => Fact { lo: f.lo.max(0.0), hi: f.hi.max(0.0), ..f },
-            Composite::Sigmoid => Fact::smooth(0.0, 1.0, f.err),
-            // silu is above -0.28 and gelu above -0.17; the slope of both is below 1.13.
-            _ => Fact::smooth(-0.28, f.hi.max(0.0), 1.13 * f.err + f.mag()),
+        // silu is above -0.28 and gelu above -0.17; the slope of both is below 1.13.
+        let gated = Fact::smooth(-0.28, f.hi.max(0.0), 1.13 * f.err + f.mag());
+        let (op, fact) = match self.rng.below(4) {
+            0 if !f.is_exact() && !self.config.kinks => return None,
+            0 => (Composite::Relu, Fact { lo: f.lo.max(0.0), hi: f.hi.max(0.0), ..f }),
+            1 => (Composite::Sigmoid, Fact::smooth(0.0, 1.0, f.err)),
+            2 => (Composite::Silu, gated),
+            _ => (Composite::Gelu { tanh }, gated),
         };
         self.emit(Op::Composite(op), &[x], fact)
     }

@@ -140,6 +140,9 @@ impl<'c> Draw<'c> {
 
     /// The first inputs.
     pub(crate) fn leaves(&mut self) {
+        // One element fits every limit, so there is always something to draw from and to return.
+        let dtype = self.float_dtype();
+        self.scalar(1.0, dtype);
         for _ in 0..3 {
             let shape: Vec<Dim> = (0..self.rng.between(1, 3)).map(|_| self.dim()).collect();
             let dtype = self.float_dtype();

@@ -25,9 +25,24 @@ impl Draw<'_> {
             UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round if f.is_exact() => {
                 (x, Fact::exact(f.lo.floor(), f.hi.ceil(), 0))
             }
-            UnaryOp::Sqrt | UnaryOp::Rsqrt | UnaryOp::Recip | UnaryOp::Log => {
+            UnaryOp::Sqrt => {
                 let x = self.positive(x)?;
-                (x, away_from_zero(op, self.fact(x)))
+                let f = self.fact(x);
+                (x, monotone(f, f64::sqrt, 0.5 / f.lo.sqrt()))
+            }
+            UnaryOp::Rsqrt => {
+                let x = self.positive(x)?;
+                let f = self.fact(x);
+                (x, monotone(f, |v| 1.0 / v.sqrt(), 0.5 * f.lo.powf(-1.5)))
+            }
+            UnaryOp::Recip => {
+                let x = self.positive(x)?;
+                (x, inverse(self.fact(x)))
+            }
+            UnaryOp::Log => {
+                let x = self.positive(x)?;
+                let f = self.fact(x);
+                (x, monotone(f, f64::ln, 1.0 / f.lo))
             }
             UnaryOp::Exp => {
                 let x = self.tame(x, 2.0)?;
@@ -104,8 +119,7 @@ impl Draw<'_> {
             }
             BinaryOp::Div => {
                 let y = self.positive(y)?;
-                let inverse = away_from_zero(UnaryOp::Recip, self.fact(y));
-                (x, y, Fact { grid: None, ..f.times(inverse) })
+                (x, y, Fact { grid: None, ..f.times(inverse(self.fact(y))) })
             }
             BinaryOp::Rem if both_exact => {
                 let y = self.positive(y)?;
@@ -185,16 +199,14 @@ impl Draw<'_> {
     }
 }
 
-/// Fact of a monotone op on values above 0.
-fn away_from_zero(op: UnaryOp, f: Fact) -> Fact {
-    let (at, slope): (fn(f64) -> f64, f64) = match op {
-        UnaryOp::Sqrt => (f64::sqrt, 0.5 / f.lo.sqrt()),
-        UnaryOp::Rsqrt => (|x| 1.0 / x.sqrt(), 0.5 * f.lo.powf(-1.5)),
-        UnaryOp::Log => (f64::ln, 1.0 / f.lo),
-        _ => (|x| 1.0 / x, 1.0 / (f.lo * f.lo)),
-    };
+/// Fact of a monotone function whose slope on the range is at most `slope`.
+fn monotone(f: Fact, at: fn(f64) -> f64, slope: f64) -> Fact {
     let (a, b) = (at(f.lo), at(f.hi));
     Fact::smooth(a.min(b), a.max(b), slope * f.err)
+}
+
+fn inverse(f: Fact) -> Fact {
+    monotone(f, f64::recip, 1.0 / (f.lo * f.lo))
 }
 
 /// Fact of `x^y` for x above 0: monotone in each, so its extremes are at corners.

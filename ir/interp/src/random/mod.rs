@@ -61,6 +61,9 @@ impl Default for RandomConfig {
 }
 
 /// A graph the verifier accepts, and symbol bindings to run it with: the smallest, the largest and one between.
+///
+/// # Panics
+/// When `floats` is empty.
 pub fn random_graph(rng_seed: u64, config: &RandomConfig) -> (Graph, Vec<Vec<i64>>) {
     let mut draw = Draw::new(Rng::new(rng_seed), config);
     draw.leaves();
