@@ -75,8 +75,9 @@ impl DType {
     pub fn round(self, x: f64) -> f64 {
         match self {
             DType::F32 => f64::from(x as f32),
-            DType::BF16 => f64::from(half::bf16::from_f64(x)),
-            DType::F16 => f64::from(half::f16::from_f64(x)),
+            // By way of f32, as devices do, whose sums are f32; `from_f64` of `half` drops bits before it rounds.
+            DType::BF16 => f64::from(half::bf16::from_f32(x as f32)),
+            DType::F16 => f64::from(half::f16::from_f32(x as f32)),
             DType::I64 | DType::I32 | DType::U32 | DType::U8 | DType::Bool => x,
         }
     }
@@ -114,6 +115,7 @@ mod tests {
     #[test]
     fn rounding_is_what_storage_does() {
         assert_eq!(DType::BF16.round(1.003_906_25), 1.0, "a tie goes to even");
+        assert_eq!(DType::BF16.round(1.0 + 0.003_906_25 + 1.2e-7), 1.007_812_5, "just above a tie goes up");
         assert_eq!(DType::F32.round(0.1), f64::from(0.1f32));
         assert_eq!(DType::U8.wrap(257), 1);
         assert_eq!(DType::I32.wrap(1 << 31), i64::from(i32::MIN));
