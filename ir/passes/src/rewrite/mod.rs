@@ -2,9 +2,11 @@
 //!
 //! Law: each row can be switched off, changes cost and never meaning (property-tested), and asks structure, not names.
 
+mod affine;
 mod hoist;
 mod linear;
 mod merge;
+mod narrow;
 mod nested;
 
 use crate::clean::clean;
@@ -37,6 +39,16 @@ pub const REWRITES: &[Rewrite] = &[
         name: "linear-before-gather",
         doc: "A linear map of gathered, centred and scaled rows is taken before the gather, on far fewer rows.",
         apply: linear::apply,
+    },
+    Rewrite {
+        name: "gather-before-linear",
+        doc: "Rows picked from a linear map's result are picked before the map (the last token's logits).",
+        apply: narrow::apply,
+    },
+    Rewrite {
+        name: "fold-affine",
+        doc: "Centring, scaling and shifting by weights become one scale and one shift (batch normalisation).",
+        apply: affine::apply,
     },
     Rewrite {
         name: "merge-contracts",
