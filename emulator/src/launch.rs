@@ -67,18 +67,17 @@ pub struct Checks {
     pub uninitialised: bool,
     /// Barriers reached by part of a warp, or left incomplete.
     pub barriers: bool,
-    pub(crate) max_instructions: u64,
 }
 
 impl Checks {
     /// Everything on.
     pub fn all() -> Self {
-        Checks { alignment: true, uninitialised: true, barriers: true, max_instructions: u64::MAX }
+        Checks { alignment: true, uninitialised: true, barriers: true }
     }
 
     /// Bounds only.
     pub fn none() -> Self {
-        Checks { alignment: false, uninitialised: false, barriers: false, max_instructions: u64::MAX }
+        Checks { alignment: false, uninitialised: false, barriers: false }
     }
 }
 
@@ -176,7 +175,8 @@ pub fn launch(
         block: launch.block,
         static_smem,
         dynamic_smem: launch.dynamic_smem_bytes,
-        checks: Checks { max_instructions: limit, ..options.checks },
+        checks: options.checks,
+        max_instructions: limit,
     };
     run_blocks(grid, need_bytes as u32, options, limit)
 }

@@ -28,6 +28,7 @@ pub(crate) struct Grid<'a> {
     pub(crate) static_smem: u32,
     pub(crate) dynamic_smem: u32,
     pub(crate) checks: Checks,
+    pub(crate) max_instructions: u64,
 }
 
 /// One barrier between arrivals.
@@ -423,14 +424,8 @@ impl Env<'_> {
             Fault::Barrier { barrier, detail } => LaunchError::Barrier { place, barrier, detail },
             Fault::WarpSync { detail } => LaunchError::WarpSync { place, detail },
             Fault::Trap => LaunchError::Trap { place },
-            Fault::TooManyInstructions => LaunchError::TooManyInstructions { place, limit: self.grid.checks_limit() },
+            Fault::TooManyInstructions => LaunchError::TooManyInstructions { place, limit: self.grid.max_instructions },
             Fault::StackOverflow => LaunchError::StackOverflow { place, limit_bytes: crate::decode::MAX_LOCAL_BYTES },
         }
-    }
-}
-
-impl Grid<'_> {
-    fn checks_limit(&self) -> u64 {
-        self.checks.max_instructions
     }
 }
