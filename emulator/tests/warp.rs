@@ -94,7 +94,7 @@ fn atomics_of_every_kind() {
         exchanged.sort_unstable();
         assert_eq!(exchanged, [-5].into_iter().chain(0..128).collect::<Vec<_>>());
         // inc counts 0..=9 and wraps; dec runs the same circle downwards.
-        assert_eq!(gpu.download::<u32>(u32s, 2), [128 % 10, (10 - 128 % 10) % 10]);
+        assert_eq!(gpu.download::<u32>(u32s, 2), [128 % 10, 10 - 128 % 10]);
         assert_eq!(gpu.download::<u64>(u64s, 4), [128 << 33, 127 << 32, 0xff_ffff_ffff - 127, 7]);
         assert_eq!(gpu.download::<f32>(f32s, 1), [64.0]);
     }
