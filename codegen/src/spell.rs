@@ -311,7 +311,11 @@ fn int_binary(op: BinaryOp, (x, a): (&str, Range), (y, b): (&str, Range), to: Ra
         (true, false) => format!("(int)((unsigned int){x} {sign} (unsigned int){y})"),
         (false, _) if b.has(0) || b.has(-1) => {
             let helper = if sign == "/" { "safe_div" } else { "safe_rem" };
-            if wide { format!("{helper}((long long){x}, (long long){y})") } else { format!("(int){helper}((long long){x}, (long long){y})") }
+            if wide {
+                format!("{helper}((long long){x}, (long long){y})")
+            } else {
+                format!("(int){helper}((long long){x}, (long long){y})")
+            }
         }
         (false, _) => infix(sign),
     };

@@ -113,7 +113,13 @@ impl<'d> Unit<'d> {
     }
 
     /// Function `type name(a, indices)`: the value of a program.
-    pub(crate) fn value(&mut self, name: &str, groups: &[Group<'_>], value: &Value, kind: Kind) -> Result<(), EmitError> {
+    pub(crate) fn value(
+        &mut self,
+        name: &str,
+        groups: &[Group<'_>],
+        value: &Value,
+        kind: Kind,
+    ) -> Result<(), EmitError> {
         let (head, axes) = self.head(groups)?;
         let spelled = self.spell(name, axes, &value.program, &[value.reg], &[])?;
         let result = spelled.expect(name, value.reg, kind)?;

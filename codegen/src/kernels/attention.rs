@@ -33,7 +33,7 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &AttentionBody) -> Result<Re
     }
     let (bq, bk, lanes) = match d {
         ..=256 => (16, 32, 8),
-        ..=512 => (8, 16, 16),
+        257..=512 => (8, 16, 16),
         _ => (4, 8, 32),
     };
     let plan = LaunchPlan {

@@ -79,7 +79,8 @@ fn tiles(name: &str, desc: &Desc, body: &ContractBody) -> Result<Rendered, EmitE
     let smem_bytes = i64::max(4 * bk * (bm + bn + 8), 4 * bm * (bn + 4));
     let segments = segments(body, folded, bm);
     let numbers = [("bm", bm), ("bn", bn), ("bk", bk), ("tm", tm), ("tn", tn), ("segments", segments)];
-    let fast = |value: &Value, axes: usize| (!runs_along_rows(value, body.batch.len() + axes, body.summed.len())).to_string();
+    let fast =
+        |value: &Value, axes: usize| (!runs_along_rows(value, body.batch.len() + axes, body.summed.len())).to_string();
     let acc = match &body.fold {
         None => String::new(),
         Some(fold) => accumulator(fold_op(fold.op)?, Kind::Float)?.0.to_owned(),
@@ -105,9 +106,11 @@ fn tiles(name: &str, desc: &Desc, body: &ContractBody) -> Result<Rendered, EmitE
 fn fold_op(op: AccOp) -> Result<AccOp, EmitError> {
     match op {
         AccOp::Sum | AccOp::Prod | AccOp::Max | AccOp::Min => Ok(op),
-        AccOp::ArgMax | AccOp::ArgMin | AccOp::Deviations => {
-            Err(EmitError::Operation { function: "fold".to_owned(), op: "an index or deviation fold", kind: Kind::Float })
-        }
+        AccOp::ArgMax | AccOp::ArgMin | AccOp::Deviations => Err(EmitError::Operation {
+            function: "fold".to_owned(),
+            op: "an index or deviation fold",
+            kind: Kind::Float,
+        }),
     }
 }
 
@@ -135,7 +138,7 @@ fn vector(name: &str, desc: &Desc, body: &ContractBody, rows: i64) -> Result<Ren
     let n_cols = size_max(desc, &body.cols)?;
     let cols = match n_cols.saturating_mul(size_max(desc, &body.batch)?) {
         ..=4096 => 1,
-        ..=16384 => 2,
+        4097..=16384 => 2,
         _ => 4,
     };
     let (warps, chunk) = (4, lhs.max(rhs).max(4));

@@ -15,11 +15,8 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &FpsBody) -> Result<Rendered
     unit.size("points_size", &points);
     unit.size("chosen_size", &chosen);
     let coordinate = [Extent::Const(3)];
-    let groups = [
-        Group { name: "b", axes: &batch },
-        Group { name: "i", axes: &points },
-        Group { name: "c", axes: &coordinate },
-    ];
+    let groups =
+        [Group { name: "b", axes: &batch }, Group { name: "i", axes: &points }, Group { name: "c", axes: &coordinate }];
     unit.value("xyz", &groups, &body.xyz, Kind::Float)?;
     unit.result_buffer("fps", body.out, Kind::Int)?;
     let n_points = extent_max(desc, body.points)?;
@@ -28,8 +25,8 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &FpsBody) -> Result<Rendered
     }
     let threads = match n_points {
         ..=64 => 32,
-        ..=512 => 128,
-        ..=2048 => 256,
+        65..=512 => 128,
+        513..=2048 => 256,
         _ => 512,
     };
     let each = (n_points as u64).div_ceil(threads as u64) as i64;

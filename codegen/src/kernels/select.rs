@@ -70,8 +70,8 @@ fn finish(mut unit: Unit<'_>, selection: Selection<'_>) -> Result<Rendered, Emit
     let (n_max, k_max) = (extent_max(unit.desc, n)?, extent_max(unit.desc, k)?);
     let threads = match n_max {
         ..=256 => 32,
-        ..=2048 => 128,
-        ..=65536 => 256,
+        257..=2048 => 128,
+        2049..=65536 => 256,
         _ => 512,
     };
     let best = (k_max as u64).next_power_of_two() as i64;
