@@ -1,1 +1,16 @@
 //! How groups become CUDA kernels and bundles.
+//!
+//! Reading order: `kernels` chooses a configuration per family and fills its template, `unit` holds what all kernels
+//! share, `spell` writes scalar programs as C++, `range` bounds their integers, `affine` sees how operands are laid
+//! out. Law: Rust decides, the templates in `templates/` spell; no device is needed or known here.
+
+mod affine;
+mod error;
+mod kernels;
+mod range;
+mod spell;
+mod unit;
+
+pub use error::EmitError;
+pub use kernels::render;
+pub use unit::Rendered;

@@ -1,0 +1,78 @@
+//! attention: tiles of tokens, or one token a block where there are few.
+
+use crate::error::EmitError;
+use crate::spell::float_literal;
+use crate::unit::{Group, LaunchPlan, Rendered, Unit, config, extent_max};
+use enel_bundle::{AttentionBody, Desc, Extent, Kind};
+
+/// Up to this many tokens each gets a block per head: a decode step.
+const FEW_TOKENS: i64 = 64;
+/// Largest head a block's shared memory holds with sensible tiles.
+const MOST_CHANNELS: i64 = 1024;
+
+pub(crate) fn render(name: &str, desc: &Desc, body: &AttentionBody) -> Result<Rendered, EmitError> {
+    check(body)?;
+    let mut unit = functions(name, desc, body)?;
+    unit.size("tokens_size", &[body.tokens]);
+    unit.size("keys_size", &[body.keys]);
+    let words = [("scale", float_literal(body.scale))];
+    let d = body.head_size;
+    let shape = [("heads", body.heads), ("groups", body.groups), ("head_size", d)];
+    let heads = Extent::Const(body.heads);
+    if extent_max(desc, body.tokens)? <= FEW_TOKENS {
+        let (warps, ahead) = (8, if d <= 128 { 4 } else { 1 });
+        let plan = LaunchPlan {
+            config: config(&[&shape[..], &[("warps", warps), ("ahead", ahead)]].concat()),
+            words: &words,
+            lists: &[],
+            grid: vec![(vec![body.tokens, heads], 1)],
+            threads: 32 * warps as u32,
+            smem_bytes: 4 * warps * (d + 2),
+        };
+        return unit.finish("attention_token.cu.tera", plan);
+    }
+    let (bq, bk, lanes) = match d {
+        ..=256 => (16, 32, 8),
+        257..=512 => (8, 16, 16),
+        _ => (4, 8, 32),
+    };
+    let plan = LaunchPlan {
+        config: config(&[&shape[..], &[("bq", bq), ("bk", bk), ("lanes", lanes)]].concat()),
+        words: &words,
+        lists: &[],
+        grid: vec![(vec![body.tokens], bq), (vec![heads], 1)],
+        threads: (bq * lanes) as u32,
+        smem_bytes: 4 * (bq * d + bk * (2 * d + 1) + bq * bk),
+    };
+    unit.finish("attention_tile.cu.tera", plan)
+}
+
+fn check(body: &AttentionBody) -> Result<(), EmitError> {
+    if !(1..=MOST_CHANNELS).contains(&body.head_size) {
+        return Err(EmitError::Size { what: "head size", got: body.head_size, expected: "1 to 1024" });
+    }
+    for (what, got) in [("query heads", body.heads), ("key heads", body.groups)] {
+        if !(1..=1 << 16).contains(&got) {
+            return Err(EmitError::Size { what, got, expected: "1 to 65536" });
+        }
+    }
+    Ok(())
+}
+
+fn functions<'d>(name: &str, desc: &'d Desc, body: &AttentionBody) -> Result<Unit<'d>, EmitError> {
+    let (tokens, keys) = ([body.tokens], [body.keys]);
+    let (heads, groups) = ([Extent::Const(body.heads)], [Extent::Const(body.groups)]);
+    let channels = [Extent::Const(body.head_size)];
+    let mut unit = Unit::new(name, desc, &[&[body.tokens, heads[0]], &keys, &channels])?;
+    let token = Group { name: "t", axes: &tokens };
+    let channel = Group { name: "c", axes: &channels };
+    let query = [token, Group { name: "h", axes: &heads }, channel];
+    let row = [Group { name: "s", axes: &keys }, Group { name: "g", axes: &groups }, channel];
+    unit.value("q", &query, &body.q, Kind::Float)?;
+    unit.value("k", &row, &body.k, Kind::Float)?;
+    unit.value("v", &row, &body.v, Kind::Float)?;
+    unit.value("low", &[token], &body.low, Kind::Int)?;
+    unit.value("high", &[token], &body.high, Kind::Int)?;
+    unit.stores("result", &query, &[Kind::Float], &body.epilogue, &body.stores)?;
+    Ok(unit)
+}

@@ -1,0 +1,106 @@
+//! reduce: lanes along the inner axes, or along the outer ones where that is how memory runs.
+//!
+//! One block is the most that works on an outer point: a reduction to a single point uses one multiprocessor, so
+//! whoever builds Descs splits huge ones into two reductions.
+
+use crate::affine::load_strides;
+use crate::error::EmitError;
+use crate::spell::register_type;
+use crate::unit::{Group, LaunchPlan, Rendered, Unit, config, size_max};
+use enel_bundle::{AccOp, Desc, Kind, ReduceBody, Reg};
+
+pub(crate) fn render(name: &str, desc: &Desc, body: &ReduceBody) -> Result<Rendered, EmitError> {
+    let mut unit = Unit::new(name, desc, &[&body.outer, &body.inner])?;
+    let outer = Group { name: "o", axes: &body.outer };
+    let inner = Group { name: "i", axes: &body.inner };
+    unit.size("outer_size", &body.outer);
+    unit.size("inner_size", &body.inner);
+    let regs: Vec<Reg> = body.accs.iter().map(|acc| acc.value).collect();
+    let kinds = unit.values("element", &[outer, inner], &body.element, &regs)?;
+    let mut types = Vec::new();
+    let mut results = Vec::new();
+    for (acc, kind) in body.accs.iter().zip(&kinds) {
+        let (ty, result) = accumulator(acc.op, *kind)?;
+        types.push(ty.to_owned());
+        results.push(result);
+    }
+    unit.stores("epilogue", &[outer], &results, &body.epilogue, &body.stores)?;
+    let lists = [("accs", types), ("kinds", kinds.iter().map(|k| register_type(*k).to_owned()).collect())];
+
+    let (n_outer, n_inner) = (size_max(desc, &body.outer)?, size_max(desc, &body.inner)?);
+    let smem_per_thread = body.accs.len() as i64 * 16;
+    if runs_along_outer(body) && n_outer >= 32 {
+        // Static shared memory holds one set of accumulators per thread: at most 32 KiB of it.
+        let most = (32 * 1024 / (32 * smem_per_thread.max(1))).clamp(1, 16);
+        let wanted = if n_outer >= 1 << 16 || n_inner <= 32 { 4 } else { 16 };
+        let warps = i64::min(wanted, 1 << most.ilog2());
+        let plan = LaunchPlan {
+            config: config(&[("warps", warps)]),
+            words: &[],
+            lists: &lists,
+            grid: vec![(body.outer.clone(), 32)],
+            threads: 32 * warps as u32,
+            smem_bytes: 0,
+        };
+        return unit.finish("reduce_column.cu.tera", plan);
+    }
+    let (lanes, threads) = row_shape(n_outer, n_inner);
+    let plan = LaunchPlan {
+        config: config(&[("lanes", lanes)]),
+        words: &[],
+        lists: &lists,
+        grid: vec![(body.outer.clone(), threads / lanes)],
+        threads: threads as u32,
+        smem_bytes: 0,
+    };
+    unit.finish("reduce_row.cu.tera", plan)
+}
+
+/// C++ type of an accumulator and the kind of its result.
+pub(crate) fn accumulator(op: AccOp, kind: Kind) -> Result<(&'static str, Kind), EmitError> {
+    let none = |op| Err(EmitError::Operation { function: "accumulator".to_owned(), op, kind });
+    let ty = match (op, kind) {
+        (AccOp::Sum, Kind::Float) => "SumFloat",
+        (AccOp::Sum, Kind::Int) => "SumInt",
+        (AccOp::Sum, Kind::Bool) => return none("sum"),
+        (AccOp::Prod, Kind::Float) => "ProdFloat",
+        (AccOp::Prod, Kind::Int) => "ProdInt",
+        (AccOp::Prod, Kind::Bool) => return none("prod"),
+        (AccOp::Max, Kind::Float) => "ExtremeFloat<true>",
+        (AccOp::Max, Kind::Int) => "ExtremeInt<true>",
+        (AccOp::Max, Kind::Bool) => "ExtremeBool<true>",
+        (AccOp::Min, Kind::Float) => "ExtremeFloat<false>",
+        (AccOp::Min, Kind::Int) => "ExtremeInt<false>",
+        (AccOp::Min, Kind::Bool) => "ExtremeBool<false>",
+        (AccOp::ArgMax, Kind::Float) => return Ok(("ArgExtreme<float, true>", Kind::Int)),
+        (AccOp::ArgMax, Kind::Int) => return Ok(("ArgExtreme<long long, true>", Kind::Int)),
+        (AccOp::ArgMax, Kind::Bool) => return none("argmax"),
+        (AccOp::ArgMin, Kind::Float) => return Ok(("ArgExtreme<float, false>", Kind::Int)),
+        (AccOp::ArgMin, Kind::Int) => return Ok(("ArgExtreme<long long, false>", Kind::Int)),
+        (AccOp::ArgMin, Kind::Bool) => return none("argmin"),
+        (AccOp::Deviations, Kind::Float) => "Deviations",
+        (AccOp::Deviations, Kind::Int | Kind::Bool) => return none("deviations"),
+    };
+    Ok((ty, kind))
+}
+
+/// True when more loads have their unit stride along the innermost outer axis than along the innermost inner one.
+fn runs_along_outer(body: &ReduceBody) -> bool {
+    let (n_outer, n_inner) = (body.outer.len() as u32, body.inner.len() as u32);
+    let count = |axis: u32| load_strides(&body.element, axis).filter(|s| *s == Some(1)).count();
+    let along_outer = if n_outer == 0 { 0 } else { count(n_outer - 1) };
+    let along_inner = if n_inner == 0 { 0 } else { count(n_outer + n_inner - 1) };
+    along_outer > along_inner
+}
+
+/// Lanes per outer point and threads per block.
+fn row_shape(n_outer: i64, n_inner: i64) -> (i64, i64) {
+    match n_inner {
+        ..=8 => (1, 128),
+        9..=64 => (8, 128),
+        65..=1024 => (32, 128),
+        1025..=16384 => (256, 256),
+        _ if n_outer >= 1024 => (256, 256),
+        _ => (512, 512),
+    }
+}

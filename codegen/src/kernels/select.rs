@@ -1,0 +1,94 @@
+//! knn and topk: the same selection over ordered keys.
+
+use crate::error::EmitError;
+use crate::unit::{Group, LaunchPlan, Rendered, SMEM_LIMIT_BYTES, Unit, config, extent_max};
+use enel_bundle::{Desc, Extent, Kind, KnnBody, TopKBody};
+
+pub(crate) fn render_knn(name: &str, desc: &Desc, body: &KnnBody) -> Result<Rendered, EmitError> {
+    let outer = [body.batch, body.queries];
+    let mut unit = Unit::new(name, desc, &[&outer, &[body.points], &[body.batch, body.queries, body.k]])?;
+    let (batch, queries, points) = ([body.batch], [body.queries], [body.points]);
+    let coordinate = [Extent::Const(3)];
+    let cloud = Group { name: "b", axes: &batch };
+    let axis = Group { name: "c", axes: &coordinate };
+    unit.value("query", &[cloud, Group { name: "g", axes: &queries }, axis], &body.query, Kind::Float)?;
+    unit.value("point", &[cloud, Group { name: "i", axes: &points }, axis], &body.point, Kind::Float)?;
+    unit.size("queries_size", &queries);
+    let rank = concat!(
+        "__device__ __forceinline__ u32 rank_at(const Args& a, idx o, idx i) {\n",
+        "  const idx b = o / queries_size(a), g = o % queries_size(a);\n",
+        "  const float dx = __fsub_rn(query(a, b, g, 0), point(a, b, i, 0));\n",
+        "  const float dy = __fsub_rn(query(a, b, g, 1), point(a, b, i, 1));\n",
+        "  const float dz = __fsub_rn(query(a, b, g, 2), point(a, b, i, 2));\n",
+        "  // No distance is negative, so its bits rise with it.\n",
+        "  return __float_as_uint(__fmaf_rn(dz, dz, __fmaf_rn(dy, dy, __fmul_rn(dx, dx))));\n",
+        "}",
+    );
+    let rank = rank.to_owned();
+    finish(unit, Selection { outer: &outer, n: body.points, k: body.k, out: body.out, narrow: true, rank })
+}
+
+pub(crate) fn render_top_k(name: &str, desc: &Desc, body: &TopKBody) -> Result<Rendered, EmitError> {
+    let elements = [body.n];
+    let results: Vec<Extent> = body.outer.iter().copied().chain([body.k]).collect();
+    let mut unit = Unit::new(name, desc, &[&body.outer, &elements, &results])?;
+    let groups = [Group { name: "o", axes: &body.outer }, Group { name: "i", axes: &elements }];
+    let kind = unit.kind("value", &groups, &body.value)?;
+    unit.value("value", &groups, &body.value, kind)?;
+    let narrow_int = unit.range(&groups, &body.value)?.fits_int();
+    let (ty, rank) = match (kind, narrow_int, body.largest) {
+        (Kind::Float, _, true) => ("u32", "falling_rank_of(value(a, o, i))"),
+        (Kind::Float, _, false) => ("u32", "rank_of(value(a, o, i))"),
+        (Kind::Int, true, true) => ("u32", "~((u32)(int)value(a, o, i) ^ 0x80000000u)"),
+        (Kind::Int, true, false) => ("u32", "(u32)(int)value(a, o, i) ^ 0x80000000u"),
+        (Kind::Int, false, true) => ("u64", "~wide_rank_of(value(a, o, i))"),
+        (Kind::Int, false, false) => ("u64", "wide_rank_of(value(a, o, i))"),
+        (Kind::Bool, ..) => {
+            return Err(EmitError::Operation { function: "topk".to_owned(), op: "topk", kind });
+        }
+    };
+    let rank = format!("__device__ __forceinline__ {ty} rank_at(const Args& a, idx o, idx i) {{ return {rank}; }}");
+    finish(unit, Selection { outer: &body.outer, n: body.n, k: body.k, out: body.out, narrow: ty == "u32", rank })
+}
+
+struct Selection<'a> {
+    outer: &'a [Extent],
+    n: Extent,
+    k: Extent,
+    out: u32,
+    /// Ranks have 32 bits.
+    narrow: bool,
+    /// Function `rank_at(a, o, i)`, which rises with what is wanted later.
+    rank: String,
+}
+
+fn finish(mut unit: Unit<'_>, selection: Selection<'_>) -> Result<Rendered, EmitError> {
+    let Selection { outer, n, k, out, narrow, rank } = selection;
+    unit.size("elements_size", &[n]);
+    unit.size("kept_size", &[k]);
+    unit.result_buffer("selection", out, Kind::Int)?;
+    let (n_max, k_max) = (extent_max(unit.desc, n)?, extent_max(unit.desc, k)?);
+    let threads = match n_max {
+        ..=256 => 32,
+        257..=2048 => 128,
+        2049..=65536 => 256,
+        _ => 512,
+    };
+    let best = (k_max as u64).next_power_of_two() as i64;
+    let length = ((best + 2 * threads) as u64).next_power_of_two() as i64;
+    let streams = narrow && n_max < 1 << 31 && 8 * length + 64 <= SMEM_LIMIT_BYTES;
+    let (template, numbers, smem_bytes) = if streams {
+        ("select_stream.cu.tera", config(&[("best", best), ("length", length)]), 8 * length)
+    } else {
+        ("select_rounds.cu.tera", config(&[]), 0)
+    };
+    let plan = LaunchPlan {
+        config: numbers,
+        words: &[("out", format!("b{out}")), ("rank", rank)],
+        lists: &[],
+        grid: vec![(outer.to_vec(), 1)],
+        threads: threads as u32,
+        smem_bytes,
+    };
+    unit.finish(template, plan)
+}

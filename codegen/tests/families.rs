@@ -1,0 +1,358 @@
+//! Every family against its meaning, on the emulator, at drawn sizes.
+
+mod support;
+
+use enel_bundle::{
+    Acc, AccOp, AttentionBody, Body, ContractBody, Dynamic, Extent, Fold, FpsBody, Instr, KnnBody, MapBody, Program,
+    ReduceBody, ScatterBody, ScatterMode, Store, TopKBody,
+};
+use enel_types::{BinaryOp, DType, UnaryOp};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use support::build::*;
+use support::data::Data;
+use support::eval::Precision;
+use support::{Case, Near};
+
+const F32: Near = Near::Float { low: Precision::Single, slack: 2e-6 };
+
+/// Draws `cases` values, the same on every run, and shrinks the first that fails.
+fn property<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result<(), String>) {
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 60, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let outcome = runner.run(&strategy, |value| test(value).map_err(TestCaseError::fail));
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
+
+/// 1, primes, and both sides of a tile's edge.
+fn size() -> impl Strategy<Value = i64> {
+    prop_oneof![Just(1), Just(7), Just(15), Just(16), Just(17), Just(31), Just(33), Just(64), Just(67), 1..80i64]
+}
+
+fn float_dtype() -> impl Strategy<Value = DType> {
+    prop_oneof![Just(DType::F32), Just(DType::BF16), Just(DType::F16)]
+}
+
+/// `extent` as a constant or as dynamic size `n`.
+fn extent(value: i64, dynamic: bool, sizes: &mut Vec<i64>, dynamics: &mut Vec<Dynamic>) -> Extent {
+    if !dynamic {
+        return Extent::Const(value);
+    }
+    sizes.push(value);
+    dynamics.push(bounded(value));
+    Extent::Dyn(sizes.len() as u32 - 1)
+}
+
+#[test]
+fn reduce_combines_every_accumulator() {
+    let ops = [AccOp::Sum, AccOp::Prod, AccOp::Max, AccOp::Min, AccOp::ArgMax, AccOp::ArgMin, AccOp::Deviations];
+    let strategy = (size(), prop_oneof![size(), 200..3000i64], float_dtype(), any::<[bool; 3]>(), any::<u64>());
+    property(16, strategy, |(o, i, dtype, [dynamic, transposed, grid], seed)| {
+        let (mut sizes, mut dynamics) = (Vec::new(), Vec::new());
+        let outer = extent(o, dynamic, &mut sizes, &mut dynamics);
+        let inner = extent(i, dynamic, &mut sizes, &mut dynamics);
+        let mut element = Program::new();
+        let order = if transposed { [(1, inner), (0, outer)] } else { [(0, outer), (1, inner)] };
+        let value = load(&mut element, 0, &order);
+        // Near 1, so that a product of thousands stays finite.
+        let (small, one) = (element.push(Instr::Float(1e-3f32.to_bits())), element.push(Instr::Float(1f32.to_bits())));
+        let scaled = element.push(Instr::Binary(BinaryOp::Mul, value, small));
+        let near_one = element.push(Instr::Binary(BinaryOp::Add, scaled, one));
+        let accs = ops.map(|op| Acc { op, value: if op == AccOp::Prod { near_one } else { value } }).to_vec();
+        let (epilogue, stores) = store_accs(&[outer], 1, 7);
+        let mut random = Random(seed);
+        let input = if grid { random.grid(dtype, o * i) } else { random.data(dtype, o * i) };
+        let mut buffers = vec![read(dtype)];
+        let mut data = vec![input];
+        for op in ops {
+            let out = if matches!(op, AccOp::ArgMax | AccOp::ArgMin) { DType::I32 } else { DType::F32 };
+            buffers.push(write(out));
+            data.push(Data::zeros(out, o as usize));
+        }
+        let body = ReduceBody { outer: vec![outer], inner: vec![inner], element, accs, epilogue, stores };
+        let case = Case { desc: desc(&buffers, &dynamics, Body::Reduce(body)), sizes, buffers: data };
+        case.check(F32)
+    });
+}
+
+#[test]
+fn contract_multiplies_any_sizes() {
+    let small = prop_oneof![size(), Just(5), Just(8)];
+    let strategy = ((1..3i64, small, size(), size()), float_dtype(), any::<[bool; 4]>(), any::<u64>());
+    property(24, strategy, |((b, m, n, k), dtype, [dynamic, lhs_t, rhs_t, relu], seed)| {
+        let (mut sizes, mut dynamics) = (Vec::new(), Vec::new());
+        let batch = c(b);
+        let [rows, cols, summed] = [m, n, k].map(|x| extent(x, dynamic, &mut sizes, &mut dynamics));
+        let side = |buffer, other, transposed| {
+            let order =
+                if transposed { [(0, batch), (2, summed), (1, other)] } else { [(0, batch), (1, other), (2, summed)] };
+            loaded(buffer, &order)
+        };
+        let mut epilogue = Program::new();
+        let index = linear(&mut epilogue, &axes(&[batch, rows, cols]));
+        let acc = epilogue.push(Instr::Acc(0));
+        let zero = epilogue.push(Instr::Float(0));
+        let value = if relu { epilogue.push(Instr::Binary(BinaryOp::Max, acc, zero)) } else { acc };
+        let body = ContractBody {
+            batch: vec![batch],
+            rows: vec![rows],
+            cols: vec![cols],
+            summed: vec![summed],
+            lhs: side(0, rows, lhs_t),
+            rhs: side(1, cols, rhs_t),
+            bf16: false,
+            epilogue,
+            fold: None,
+            stores: vec![Store { buffer: 2, index, value }],
+        };
+        let mut random = Random(seed);
+        let buffers = vec![
+            random.data(dtype, b * m * k),
+            random.data(dtype, b * n * k),
+            Data::zeros(DType::F32, (b * m * n) as usize),
+        ];
+        let roles = [read(dtype), read(dtype), write(DType::F32)];
+        Case { desc: desc(&roles, &dynamics, Body::Contract(body)), sizes, buffers }.check(F32)
+    });
+}
+
+#[test]
+fn contract_folds_row_segments() {
+    let op = prop_oneof![Just(AccOp::Sum), Just(AccOp::Prod), Just(AccOp::Max), Just(AccOp::Min)];
+    let strategy = (
+        (1..3i64, 1..5i64, prop_oneof![Just(1), Just(9), Just(81), 1..140i64], size(), 1..40i64),
+        op,
+        any::<bool>(),
+        any::<u64>(),
+    );
+    property(16, strategy, |((b, kept, folded, n, k), op, dynamic, seed)| {
+        let (mut sizes, mut dynamics) = (Vec::new(), Vec::new());
+        let (batch, cols) = (c(b), c(n));
+        let [kept_e, folded_e] = [kept, folded].map(|x| extent(x, dynamic, &mut sizes, &mut dynamics));
+        let summed = c(k);
+        let mut epilogue = Program::new();
+        let acc = epilogue.push(Instr::Acc(0));
+        let bias = load(&mut epilogue, 3, &[(1, kept_e), (2, folded_e)]);
+        let small = epilogue.push(Instr::Float(0.01f32.to_bits()));
+        let scaled = epilogue.push(Instr::Binary(BinaryOp::Mul, acc, small));
+        let value = epilogue.push(Instr::Binary(BinaryOp::Add, scaled, bias));
+        let (fold_epilogue, stores) = store_accs(&[batch, kept_e, cols], 2, 1);
+        let body = ContractBody {
+            batch: vec![batch],
+            rows: vec![kept_e, folded_e],
+            cols: vec![cols],
+            summed: vec![summed],
+            lhs: loaded(0, &[(0, batch), (1, kept_e), (2, folded_e), (3, summed)]),
+            rhs: loaded(1, &[(1, cols), (2, summed)]),
+            bf16: false,
+            epilogue,
+            fold: Some(Fold { op, axes: 1, value, epilogue: fold_epilogue }),
+            stores,
+        };
+        let mut random = Random(seed);
+        // Around 1, so that products neither vanish nor explode.
+        let bias = Data::float(DType::F32, (0..kept * folded).map(|_| 1.0 + random.unit() * 0.05));
+        let buffers = vec![
+            random.data(DType::F32, b * kept * folded * k),
+            random.data(DType::F32, n * k),
+            Data::zeros(DType::F32, (b * kept * n) as usize),
+            bias,
+        ];
+        let roles = [read(DType::F32), read(DType::F32), write(DType::F32), read(DType::F32)];
+        Case { desc: desc(&roles, &dynamics, Body::Contract(body)), sizes, buffers }.check(F32)
+    });
+}
+
+/// Packed samples: token t of sample s sees the sample's keys up to its own position; some tokens see nothing.
+fn attention_case(samples: &[i64], heads: (i64, i64, i64), dtype: DType, few: bool, seed: u64) -> Case {
+    let (n_heads, n_groups, d) = heads;
+    let tokens: i64 = samples.iter().sum();
+    // A bound above the limit for few tokens takes the tiled kernel.
+    let dynamics = [Dynamic { max: if few { tokens } else { tokens + 100 }, multiple: 1 }];
+    let token = Extent::Dyn(0);
+    let [h, g, ch] = [n_heads, n_groups, d].map(c);
+    let (epilogue, stores) = store_accs(&[token, h, ch], 5, 1);
+    let body = AttentionBody {
+        tokens: token,
+        keys: token,
+        heads: n_heads,
+        groups: n_groups,
+        head_size: d,
+        scale: (1.0 / (d as f32).sqrt()).to_bits(),
+        q: loaded(0, &axes(&[token, h, ch])),
+        k: loaded(1, &axes(&[token, g, ch])),
+        v: loaded(2, &axes(&[token, g, ch])),
+        low: loaded(3, &[(0, token)]),
+        high: loaded(4, &[(0, token)]),
+        bf16: dtype == DType::BF16,
+        epilogue,
+        stores,
+    };
+    let mut random = Random(seed);
+    let (mut low, mut high, mut start) = (Vec::new(), Vec::new(), 0);
+    for n in samples {
+        for i in 0..*n {
+            low.push(start);
+            high.push(if random.below(9) == 0 { start } else { start + i + 1 });
+        }
+        start += n;
+    }
+    let mut buffers = vec![random.data(dtype, tokens * n_heads * d)];
+    buffers.extend([0, 1].map(|_| random.data(dtype, tokens * n_groups * d)));
+    buffers.extend([Data::int(DType::I32, low), Data::int(DType::I32, high)]);
+    buffers.push(Data::zeros(DType::F32, (tokens * n_heads * d) as usize));
+    let roles = [read(dtype), read(dtype), read(dtype), read(DType::I32), read(DType::I32), write(DType::F32)];
+    Case { desc: desc(&roles, &dynamics, Body::Attention(body)), sizes: vec![tokens], buffers }
+}
+
+#[test]
+fn attention_weighs_the_rows_each_token_sees() {
+    let heads = prop_oneof![Just((1, 1)), Just((4, 2)), Just((3, 1))];
+    let width = prop_oneof![Just(16), Just(64), 1..70i64];
+    let strategy = (prop::collection::vec(1..40i64, 1..4), heads, width, any::<bool>(), any::<u64>());
+    property(16, strategy, |(samples, (h, g), d, few, seed)| {
+        attention_case(&samples, (h, g, d), DType::F32, few, seed).check(F32)
+    });
+}
+
+#[test]
+fn attention_takes_wide_heads() {
+    for d in [300, 700] {
+        for few in [false, true] {
+            attention_case(&[5, 19], (2, 1, d), DType::F32, few, 3).check(F32).unwrap();
+        }
+    }
+}
+
+/// Clouds on a lattice, where most distances tie.
+fn cloud(random: &mut Random, lattice: bool, n: i64) -> Data {
+    if lattice { random.grid(DType::F32, n) } else { random.data(DType::F32, n) }
+}
+
+fn fps_case(b: i64, n_points: i64, n: i64, max: i64, lattice: bool, seed: u64) -> Case {
+    let points = Extent::Dyn(0);
+    let body = FpsBody { batch: c(b), points, n: c(n), xyz: loaded(0, &axes(&[c(b), points, c(3)])), out: 1 };
+    let mut random = Random(seed);
+    let buffers = vec![cloud(&mut random, lattice, b * n_points * 3), Data::zeros(DType::I32, (b * n) as usize)];
+    let roles = [read(DType::F32), write(DType::I32)];
+    Case { desc: desc(&roles, &[Dynamic { max, multiple: 1 }], Body::Fps(body)), sizes: vec![n_points], buffers }
+}
+
+#[test]
+fn fps_chooses_the_same_points() {
+    let max = prop_oneof![Just(80), Just(600), Just(9000), Just(60_000)];
+    property(
+        16,
+        (1..3i64, size(), 1..20i64, max, any::<bool>(), any::<u64>()),
+        |(b, n_points, n, max, lattice, seed)| fps_case(b, n_points, n, max, lattice, seed).check(Near::Exact),
+    );
+}
+
+#[test]
+fn knn_orders_by_distance_and_index() {
+    let strategy = ((1..3i64, 1..6i64, prop_oneof![size(), 100..600i64], 1..90i64), any::<[bool; 2]>(), any::<u64>());
+    property(16, strategy, |((b, nq, np, k), [lattice, rounds], seed)| {
+        let k = k.min(np);
+        // A large bound takes the kernel for any k.
+        let dynamics = [Dynamic { max: if rounds { 100_000 } else { k }, multiple: 1 }];
+        let coordinate = c(3);
+        let body = KnnBody {
+            batch: c(b),
+            queries: c(nq),
+            points: c(np),
+            k: Extent::Dyn(0),
+            query: loaded(0, &axes(&[c(b), c(nq), coordinate])),
+            point: loaded(1, &axes(&[c(b), c(np), coordinate])),
+            out: 2,
+        };
+        let mut random = Random(seed);
+        let buffers = vec![
+            cloud(&mut random, lattice, b * nq * 3),
+            cloud(&mut random, lattice, b * np * 3),
+            Data::zeros(DType::I32, (b * nq * k) as usize),
+        ];
+        let roles = [read(DType::F32), read(DType::F32), write(DType::I32)];
+        Case { desc: desc(&roles, &dynamics, Body::Knn(body)), sizes: vec![k], buffers }.check(Near::Exact)
+    });
+}
+
+#[test]
+fn top_k_ranks_values_and_indices() {
+    let dtype = prop_oneof![Just(DType::F32), Just(DType::BF16), Just(DType::I32), Just(DType::I64)];
+    let strategy = ((1..4i64, prop_oneof![size(), 100..900i64], 1..70i64), dtype, any::<[bool; 2]>(), any::<u64>());
+    property(20, strategy, |((o, n, k), dtype, [largest, nan], seed)| {
+        let k = k.min(n);
+        let body =
+            TopKBody { outer: vec![c(o)], n: c(n), k: c(k), largest, value: loaded(0, &axes(&[c(o), c(n)])), out: 1 };
+        let mut random = Random(seed);
+        let mut input = if dtype.is_float() { random.grid(dtype, o * n) } else { random.data(dtype, o * n) };
+        if let Data::Float(_, values) = &mut input {
+            for at in 0..values.len() {
+                values[at] = match random.below(12) {
+                    0 if nan => f64::NAN,
+                    1 => -0.0,
+                    2 => f64::INFINITY,
+                    3 => f64::NEG_INFINITY,
+                    _ => values[at],
+                };
+            }
+        }
+        let buffers = vec![input, Data::zeros(DType::I32, (o * k) as usize)];
+        Case { desc: desc(&[read(dtype), write(DType::I32)], &[], Body::TopK(body)), sizes: vec![], buffers }
+            .check(Near::Exact)
+    });
+}
+
+#[test]
+fn scatter_sets_and_adds_in_row_order() {
+    let mode = prop_oneof![Just(ScatterMode::Set), Just(ScatterMode::Add)];
+    let dtype = prop_oneof![Just(DType::F32), Just(DType::BF16), Just(DType::I32), Just(DType::U8)];
+    let strategy =
+        ((1..3i64, 1..3i64, 1..12i64, size(), prop_oneof![Just(1), 1..300i64]), mode, dtype, 0..3u32, any::<u64>());
+    property(24, strategy, |((p0, p1, extent, rows, suffix), mode, dtype, batch, seed)| {
+        let prefix = vec![c(p0), c(p1)];
+        let index_axes: Vec<Extent> = prefix[..batch as usize].iter().copied().chain([c(rows)]).collect();
+        let all: Vec<Extent> = prefix.iter().copied().chain([c(rows), c(suffix)]).collect();
+        let body = ScatterBody {
+            mode,
+            prefix: prefix.clone(),
+            batch,
+            extent: c(extent),
+            index_space: vec![c(rows)],
+            suffix: vec![c(suffix)],
+            index: loaded(0, &axes(&index_axes)),
+            rows: loaded(1, &axes(&all)),
+            out: 2,
+        };
+        let mut random = Random(seed);
+        let n_index = rows * prefix[..batch as usize].iter().map(|e| e.value(&[])).product::<i64>();
+        // One step outside on either side.
+        let index = Data::int(DType::I32, (0..n_index).map(|_| random.below(extent as u64 + 2) as i64 - 1));
+        let buffers =
+            vec![index, random.data(dtype, p0 * p1 * rows * suffix), random.data(dtype, p0 * p1 * extent * suffix)];
+        let roles = [read(DType::I32), read(dtype), update(dtype)];
+        let near = if dtype == DType::F32 || dtype == DType::BF16 { F32 } else { Near::Exact };
+        Case { desc: desc(&roles, &[], Body::Scatter(body)), sizes: vec![], buffers }.check(near)
+    });
+}
+
+#[test]
+fn map_runs_over_dynamic_spaces() {
+    let strategy = (size(), size(), float_dtype(), any::<bool>(), any::<u64>());
+    property(12, strategy, |(n0, n1, dtype, dynamic, seed)| {
+        let (mut sizes, mut dynamics) = (Vec::new(), Vec::new());
+        let space = [n0, n1].map(|n| extent(n, dynamic, &mut sizes, &mut dynamics));
+        let mut program = Program::new();
+        // Transposed in, so that index arithmetic is not the identity.
+        let x = load(&mut program, 0, &[(1, space[1]), (0, space[0])]);
+        let y = program.push(Instr::Unary(UnaryOp::Exp, x));
+        let index = linear(&mut program, &axes(&space));
+        let stores = vec![Store { buffer: 1, index, value: y }];
+        let mut random = Random(seed);
+        let buffers = vec![random.data(dtype, n0 * n1), Data::zeros(dtype, (n0 * n1) as usize)];
+        let body = Body::Map(MapBody { space: space.to_vec(), program, stores });
+        Case { desc: desc(&[read(dtype), write(dtype)], &dynamics, body), sizes, buffers }.check(F32)
+    });
+}

@@ -1,0 +1,44 @@
+constexpr int SEGMENTS = {{ segments }};
+constexpr int FOLDS = (SEGMENTS * BN + THREADS - 1) / THREADS;
+
+{% include "entry.cuh" %}
+    extern __shared__ float4 smem[];
+    float* stage = reinterpret_cast<float*>(smem);
+    const int tid = (int)threadIdx.x;
+    const idx n_rows = rows_size(a), n_cols = cols_size(a), n_kept = kept_size(a), length = fold_size(a);
+    const Place place = block_place((n_kept + SEGMENTS - 1) / SEGMENTS, (n_cols + BN - 1) / BN);
+    const idx kept0 = place.row_tile * SEGMENTS, n0 = place.col_tile * BN;
+    const idx begin = kept0 * length, whole = begin + SEGMENTS * length;
+    const idx end = whole < n_rows ? whole : n_rows;
+    {{ acc }} folded[FOLDS];
+#pragma unroll
+    for (int p = 0; p < FOLDS; ++p) folded[p].init();
+    for (idx m0 = begin; m0 < end; m0 += BM) {
+        tile_product(a, stage, place.batch, m0, end, n0, n_cols);
+        for (int e = tid; e < BM * BN; e += THREADS) {
+            const idx m = m0 + e / BN, n = n0 + e % BN;
+            float& x = stage[e / BN * PITCH + e % BN];
+            if (m < end && n < n_cols) x = folded_value(a, place.batch, m, n, x);
+        }
+        __syncthreads();
+#pragma unroll
+        for (int p = 0; p < FOLDS; ++p) {
+            const int slot = tid + p * THREADS, column = slot % BN;
+            const idx from = begin + slot / BN * length, to = from + length;
+            const idx first = from > m0 ? from : m0;
+            const idx tile_end = m0 + BM < end ? m0 + BM : end;
+            const idx last = to < tile_end ? to : tile_end;
+            if (slot < SEGMENTS * BN && n0 + column < n_cols) {
+                for (idx m = first; m < last; ++m) folded[p].add(stage[(int)(m - m0) * PITCH + column], 0);
+            }
+        }
+        // The next tile's operands overwrite stage.
+        __syncthreads();
+    }
+#pragma unroll
+    for (int p = 0; p < FOLDS; ++p) {
+        const int slot = tid + p * THREADS;
+        const idx kept = kept0 + slot / BN, n = n0 + slot % BN;
+        if (slot < SEGMENTS * BN && kept < n_kept && n < n_cols) result(a, place.batch, kept, n, folded[p].result());
+    }
+}

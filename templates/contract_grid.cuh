@@ -1,0 +1,20 @@
+{#- Which tile is this block's? Blocks run in groups of 8 row tiles, rows fastest, so that neighbours share both
+    operands in the second-level cache. -#}
+namespace {
+
+struct Place {
+    idx batch, row_tile, col_tile;
+};
+
+__device__ __forceinline__ Place block_place(idx row_tiles, idx col_tiles) {
+    const idx group = 8;
+    const idx per_batch = row_tiles * col_tiles;
+    const idx batch = (idx)blockIdx.x / per_batch;
+    const idx t = (idx)blockIdx.x - batch * per_batch;
+    const idx first = t / (group * col_tiles) * group;
+    const idx height = row_tiles - first < group ? row_tiles - first : group;
+    const idx inside = t - first * col_tiles;
+    return {batch, first + inside % height, inside / height};
+}
+
+}  // namespace

@@ -1,0 +1,53 @@
+{#- Exact distances and the next centre, for the fps templates. Order: the larger distance, then the lower index.
+    Every product and sum is rounded on its own or by one fma, as the host does it. -#}
+namespace {
+
+struct Point {
+    float x, y, z;
+};
+
+struct Best {
+    float d;
+    int at;
+    Point p;
+};
+
+__device__ __forceinline__ Point point(const Args& a, idx b, idx i) {
+    return {xyz(a, b, i, 0), xyz(a, b, i, 1), xyz(a, b, i, 2)};
+}
+
+__device__ __forceinline__ float squared_distance(const Point& p, const Point& q) {
+    const float dx = __fsub_rn(p.x, q.x), dy = __fsub_rn(p.y, q.y), dz = __fsub_rn(p.z, q.z);
+    return __fmaf_rn(dz, dz, __fmaf_rn(dy, dy, __fmul_rn(dx, dx)));
+}
+
+__device__ __forceinline__ bool ahead(float d, int at, const Best& best) {
+    return d > best.d || (d == best.d && at < best.at);
+}
+
+__device__ __forceinline__ Best nothing_yet() { return {-1.0f, 0x7fffffff, {0.0f, 0.0f, 0.0f}}; }
+
+// The block's best, known to all threads. `slots` has two rows that take turns, so one barrier a call suffices: a row
+// is written again only after the barrier of the call between.
+template <int WARPS>
+__device__ __forceinline__ Best block_best(Best best, Best (*slots)[WARPS], int turn) {
+    const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+#pragma unroll
+    for (int mask = 16; mask > 0; mask /= 2) {
+        const Best other = {__shfl_xor_sync(0xffffffffu, best.d, mask), __shfl_xor_sync(0xffffffffu, best.at, mask),
+                            {__shfl_xor_sync(0xffffffffu, best.p.x, mask), __shfl_xor_sync(0xffffffffu, best.p.y, mask),
+                             __shfl_xor_sync(0xffffffffu, best.p.z, mask)}};
+        if (ahead(other.d, other.at, best)) best = other;
+    }
+    if (lane == 0) slots[turn][warp] = best;
+    __syncthreads();
+    best = slots[turn][0];
+#pragma unroll
+    for (int w = 1; w < WARPS; ++w) {
+        const Best other = slots[turn][w];
+        if (ahead(other.d, other.at, best)) best = other;
+    }
+    return best;
+}
+
+}  // namespace
