@@ -5,12 +5,14 @@
 //! out. Law: Rust decides, the templates in `templates/` spell; no device is needed or known here.
 
 mod affine;
+mod build;
 mod error;
 mod kernels;
 mod range;
 mod spell;
 mod unit;
 
+pub use build::{BuildError, Compilation, Forge, add_images};
 pub use error::EmitError;
 pub use kernels::render;
 pub use unit::Rendered;

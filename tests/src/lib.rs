@@ -1,1 +1,3 @@
-//! Integration tests over all rooms.
+//! Integration tests over all rooms; this library is what they share.
+
+pub mod forge;

@@ -1,0 +1,37 @@
+//! The compile gate: shipped kernels compile for every target without spills or performance notes.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says what it skips")]
+
+use enel_lower::{FrontConfig, compile};
+use enel_model::{Bounds, EnelConfig, Goal, TapLevel, embed_graph, prefill_graph, step_graph};
+use enel_nvrtc::{Arch, Limits, gate};
+use enel_passes::{Mode, Passes};
+use enel_tests::forge::{bundle, compiler, forge};
+
+fn faults(preset: &str, mode: Mode, targets: &[Arch]) -> Vec<String> {
+    let Some(compiler) = compiler() else { return vec![] };
+    let config = EnelConfig::preset(preset).unwrap();
+    let bounds = Bounds::default();
+    let (embed, _) = embed_graph(&config.point, Some(config.llama.hidden_size), &bounds, TapLevel::Off).unwrap();
+    let prefill = prefill_graph(&config, &bounds).unwrap();
+    let step = step_graph(&config.llama, &bounds, Goal::Logits).unwrap();
+    let front = FrontConfig { mode, passes: Passes::all() };
+    let mut bundle = bundle(compile(&[&embed, &prefill, &step], &front).unwrap(), "f32");
+    let results = forge(&mut bundle, targets, compiler).unwrap();
+    println!("{preset} {mode:?}: {} kernels, {} compilations", bundle.kernels.len(), results.len());
+    let mut list = Vec::new();
+    for result in results {
+        for fault in gate(&result.report, &Limits::default()) {
+            let kernel = &bundle.kernels[result.kernel as usize];
+            list.push(format!("{} {}: {fault}\n{:?}\n{}", kernel.name, result.target, result.report, kernel.desc));
+        }
+    }
+    list
+}
+
+#[test]
+fn kernels_of_the_7b_model_pass_the_gate() {
+    for mode in [Mode::F32, Mode::Bf16] {
+        let faults = faults("enel-7b", mode, &[Arch::SM_80]);
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+}
