@@ -147,6 +147,22 @@ fn warp_instructions_that_never_meet_are_reported() {
 }
 
 #[test]
+fn lanes_with_different_masks_meet_at_one_instruction() {
+    // Lanes 24 to 31 come late; lanes 0 to 15 must not wait for them, lanes 16 to 23 must.
+    let body = "setp.lt.u32 %p1, %r0, 16;\nselp.b32 %r1, 0xffff, 0xffff0000, %p1;\nsetp.ge.u32 %p2, %r0, 24;\n@%p2 bra LONG;\n\
+        MEET:\nredux.sync.add.s32 %r2, %r0, %r1;\nmul.wide.u32 %rd2, %r0, 4;\nadd.s64 %rd3, %rd1, %rd2;\nst.global.u32 [%rd3], %r2;\nret;\n\
+        LONG:\nadd.u32 %r3, %r0, 1;\nbra.uni MEET;";
+    for seed in SEEDS {
+        let mut gpu = Gpu::new(&kernel(body));
+        gpu.options.seed = seed;
+        let buffer = gpu.upload(&[0u32; 32]);
+        gpu.run("k", 1, 32, &[Arg::U64(buffer)]);
+        let want: Vec<u32> = (0..32).map(|i| if i < 16 { (0..16).sum() } else { (16..32).sum() }).collect();
+        assert_eq!(gpu.download::<u32>(buffer, 32), want);
+    }
+}
+
+#[test]
 fn traps_loops_and_deep_calls_end() {
     assert!(matches!(run("trap;", 1), Err(LaunchError::Trap { .. })));
     let error = run("L:\nbra.uni L;", 1).unwrap_err();
