@@ -96,6 +96,17 @@ fn a_missing_wait_for_cp_async_shows() {
 }
 
 #[test]
+fn cp_async_carries_unwritten_bytes_along() {
+    let copy = "cp.async.cg.shared.global [tile], [%rd1], 16;\ncp.async.wait_all;\n";
+    for (offset, ok) in [(0, true), (4, true), (8, false)] {
+        let mut gpu = Gpu::new(&kernel(&format!("{copy}ld.shared.u32 %r1, [tile+{offset}];")));
+        let buffer = gpu.empty::<u32>(4);
+        gpu.memory.fill(buffer, 8, 7).unwrap();
+        assert_eq!(gpu.try_run("k", [1; 3], [1; 3], 0, &[Arg::U64(buffer)]).is_ok(), ok, "{offset}");
+    }
+}
+
+#[test]
 fn barriers_that_cannot_complete_are_reported() {
     // Warp 1 waits at another barrier.
     let apart = "setp.lt.u32 %p1, %r0, 32;\n@%p1 bra A;\nbar.sync 1;\nret;\nA:\nbar.sync 2;";
