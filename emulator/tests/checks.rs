@@ -96,6 +96,17 @@ fn a_missing_wait_for_cp_async_shows() {
 }
 
 #[test]
+fn cp_async_carries_unwritten_bytes_along() {
+    let copy = "cp.async.cg.shared.global [tile], [%rd1], 16;\ncp.async.wait_all;\n";
+    for (offset, ok) in [(0, true), (4, true), (8, false)] {
+        let mut gpu = Gpu::new(&kernel(&format!("{copy}ld.shared.u32 %r1, [tile+{offset}];")));
+        let buffer = gpu.empty::<u32>(4);
+        gpu.memory.fill(buffer, 8, 7).unwrap();
+        assert_eq!(gpu.try_run("k", [1; 3], [1; 3], 0, &[Arg::U64(buffer)]).is_ok(), ok, "{offset}");
+    }
+}
+
+#[test]
 fn barriers_that_cannot_complete_are_reported() {
     // Warp 1 waits at another barrier.
     let apart = "setp.lt.u32 %p1, %r0, 32;\n@%p1 bra A;\nbar.sync 1;\nret;\nA:\nbar.sync 2;";
@@ -144,6 +155,22 @@ fn warp_instructions_that_never_meet_are_reported() {
         run("setp.lt.u32 %p1, %r0, 16;\n@%p1 bra A;\nbar.warp.sync -1;\nbra.uni B;\nA:\nbar.warp.sync -1;\nB:", 32),
         Ok(())
     );
+}
+
+#[test]
+fn lanes_with_different_masks_meet_at_one_instruction() {
+    // Lanes 24 to 31 come late; lanes 0 to 15 must not wait for them, lanes 16 to 23 must.
+    let body = "setp.lt.u32 %p1, %r0, 16;\nselp.b32 %r1, 0xffff, 0xffff0000, %p1;\nsetp.ge.u32 %p2, %r0, 24;\n@%p2 bra LONG;\n\
+        MEET:\nredux.sync.add.s32 %r2, %r0, %r1;\nmul.wide.u32 %rd2, %r0, 4;\nadd.s64 %rd3, %rd1, %rd2;\nst.global.u32 [%rd3], %r2;\nret;\n\
+        LONG:\nadd.u32 %r3, %r0, 1;\nbra.uni MEET;";
+    for seed in SEEDS {
+        let mut gpu = Gpu::new(&kernel(body));
+        gpu.options.seed = seed;
+        let buffer = gpu.upload(&[0u32; 32]);
+        gpu.run("k", 1, 32, &[Arg::U64(buffer)]);
+        let want: Vec<u32> = (0..32).map(|i| if i < 16 { (0..16).sum() } else { (16..32).sum() }).collect();
+        assert_eq!(gpu.download::<u32>(buffer, 32), want);
+    }
 }
 
 #[test]

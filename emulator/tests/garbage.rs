@@ -35,7 +35,7 @@ fn survive(text: &str) {
 }
 
 fn texts() -> Vec<String> {
-    ["basic", "warp", "tensor", "math"].iter().map(|name| fixture(name)).collect()
+    ["basic", "warp", "tensor", "math", "language"].iter().map(|name| fixture(name)).collect()
 }
 
 /// One kernel of a text, so that damage hits code rather than tables.
@@ -50,7 +50,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn truncated_text(which in 0usize..4, kernel in 0usize..16, cut in 0.0f64..1.0) {
+    fn truncated_text(which in 0usize..5, kernel in 0usize..16, cut in 0.0f64..1.0) {
         let text = excerpt(&texts()[which], kernel);
         let cut = (text.len() as f64 * cut) as usize;
         prop_assume!(text.is_char_boundary(cut));
@@ -59,7 +59,7 @@ proptest! {
     }
 
     #[test]
-    fn shuffled_lines(which in 0usize..4, kernel in 0usize..16, swaps in prop::collection::vec((any::<u32>(), any::<u32>()), 1..6)) {
+    fn shuffled_lines(which in 0usize..5, kernel in 0usize..16, swaps in prop::collection::vec((any::<u32>(), any::<u32>()), 1..6)) {
         let text = excerpt(&texts()[which], kernel);
         let mut lines: Vec<&str> = text.lines().collect();
         let n = lines.len();
@@ -70,7 +70,7 @@ proptest! {
     }
 
     #[test]
-    fn lost_and_doubled_lines(which in 0usize..4, kernel in 0usize..16, at in any::<u32>(), double in any::<bool>()) {
+    fn lost_and_doubled_lines(which in 0usize..5, kernel in 0usize..16, at in any::<u32>(), double in any::<bool>()) {
         let text = excerpt(&texts()[which], kernel);
         let mut lines: Vec<&str> = text.lines().collect();
         let at = at as usize % lines.len();
@@ -79,7 +79,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_bytes(which in 0usize..4, kernel in 0usize..16, edits in prop::collection::vec((any::<u32>(), 32u8..127), 1..8)) {
+    fn changed_bytes(which in 0usize..5, kernel in 0usize..16, edits in prop::collection::vec((any::<u32>(), 32u8..127), 1..8)) {
         let mut text = excerpt(&texts()[which], kernel).into_bytes();
         let n = text.len();
         for (at, byte) in edits {

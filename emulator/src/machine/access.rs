@@ -203,6 +203,9 @@ impl Env<'_> {
         let addresses = warp.addresses(addr);
         let n = usize::from(elem.n);
         let bytes = u32::from(elem.bytes);
+        if bytes == 4 && n == 1 && !elem.wide {
+            return self.load_words(warp, m, dst[0], (addr.space, &addresses));
+        }
         let mut rows = [[0u64; LANES]; 4];
         let _guard = (elem.strong && bytes == 8).then(|| self.memory.wide_lock.lock());
         let mut rest = m;
@@ -231,6 +234,22 @@ impl Env<'_> {
                 warp.set32(d, m, &row.map(|x| x as u32 & keep));
             }
         }
+        Ok(())
+    }
+
+    /// The most common load: one 32-bit word per lane.
+    fn load_words(&mut self, warp: &mut Warp, m: u32, d: R, (space, addresses): (MemSpace, &Row64)) -> Lane<()> {
+        let mut row = [0u32; LANES];
+        let mut rest = m;
+        while rest != 0 {
+            let lane = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let (home, address) = resolve(space, addresses[lane]);
+            let mut out = [0];
+            self.load(warp, Request { lane, access: Access::Read, home, address, bytes: 4 }, 4, &mut out)?;
+            row[lane] = out[0] as u32;
+        }
+        warp.set32(d, m, &row);
         Ok(())
     }
 
@@ -292,10 +311,12 @@ impl Env<'_> {
                 let Some((allocation, offset)) = self.memory.find(from[lane], take.into()) else {
                     return source.fault(MemoryFault::OutOfBounds);
                 };
-                for i in 0..take as usize {
-                    pending.data[i] = allocation.load(offset as usize + i, 1) as u8;
-                    if !allocation.is_written(offset as usize + i, 1) {
-                        pending.written &= !(1 << i);
+                let step = if take.is_multiple_of(4) && offset.is_multiple_of(4) { 4 } else { 1 };
+                for i in (0..take as usize).step_by(step) {
+                    let bits = allocation.load(offset as usize + i, step as u32);
+                    pending.data[i..i + step].copy_from_slice(&bits.to_le_bytes()[..step]);
+                    for j in (i..i + step).filter(|j| !allocation.is_written(offset as usize + j, 1)) {
+                        pending.written &= !(1 << j);
                     }
                 }
             }
@@ -320,11 +341,13 @@ impl Env<'_> {
             if m >> lane & 1 == 0 || !due {
                 return true;
             }
-            for i in 0..usize::from(p.bytes) {
-                let at = p.dst as usize + i;
-                self.shared.store(at, 1, u64::from(p.data[i]));
-                if p.written >> i & 1 == 0 {
-                    self.shared.forget(at, 1);
+            for (i, word) in p.data[..usize::from(p.bytes)].chunks(4).enumerate() {
+                let bits = word.iter().rev().fold(0, |acc, &b| acc << 8 | u64::from(b));
+                self.shared.store(p.dst as usize + 4 * i, 4, bits);
+            }
+            if p.written != u16::MAX {
+                for i in (0..usize::from(p.bytes)).filter(|i| p.written >> i & 1 == 0) {
+                    self.shared.forget(p.dst as usize + i, 1);
                 }
             }
             false
