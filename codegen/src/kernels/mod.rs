@@ -4,6 +4,7 @@ mod attention;
 mod contract;
 mod fps;
 mod map;
+mod operand;
 mod reduce;
 mod scatter;
 mod select;
@@ -33,6 +34,10 @@ templates! {
     "select.cuh",
     "fps.cuh",
     "contract_tile_f32.cuh",
+    "contract_tile_bf16.cuh",
+    "mma.cuh",
+    "contract_store_bf16.cu.tera",
+    "contract_fold_bf16.cu.tera",
     "map.cu.tera",
     "reduce_row.cu.tera",
     "reduce_column.cu.tera",
