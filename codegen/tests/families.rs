@@ -267,6 +267,35 @@ fn attention_weighs_the_rows_each_token_sees() {
 }
 
 #[test]
+fn attention_runs_on_tensor_cores() {
+    let heads = prop_oneof![Just((1, 1)), Just((4, 2))];
+    let width = prop_oneof![Just(16), Just(48), Just(64), Just(128), Just(160)];
+    let strategy = (prop::collection::vec(1..100i64, 1..4), heads, width, any::<u64>());
+    property(8, strategy, |(samples, (h, g), d, seed)| {
+        attention_case(&samples, (h, g, d), DType::BF16, false, seed).check(BF16)
+    });
+}
+
+/// Keys of two samples far apart, with rows between them that nobody has written.
+#[test]
+fn attention_never_reads_rows_nobody_sees() {
+    for dtype in [DType::F32, DType::BF16] {
+        let mut case = attention_case(&[40, 300, 30], (1, 1, 16), dtype, false, 5);
+        let (low, high) = (case.buffers[3].clone(), case.buffers[4].clone());
+        let (Data::Int(_, low), Data::Int(_, high)) = (low, high) else { panic!("ranges are integers") };
+        let blind = |x: &[i64]| {
+            Data::int(DType::I32, x.iter().enumerate().map(|(t, v)| if (40..340).contains(&t) { 0 } else { *v }))
+        };
+        (case.buffers[3], case.buffers[4]) = (blind(&low), blind(&high));
+        for at in [1, 2] {
+            let Data::Float(_, values) = &mut case.buffers[at] else { panic!("keys are floats") };
+            values[40 * 16..340 * 16].fill(f64::NAN);
+        }
+        case.check(if dtype == DType::F32 { F32 } else { BF16 }).unwrap();
+    }
+}
+
+#[test]
 fn attention_takes_wide_heads() {
     for d in [300, 700] {
         for few in [false, true] {

@@ -45,6 +45,7 @@ templates! {
     "contract_fold_f32.cu.tera",
     "contract_vector.cu.tera",
     "attention_tile.cu.tera",
+    "attention_tile_bf16.cu.tera",
     "attention_token.cu.tera",
     "fps_registers.cu.tera",
     "fps_shared.cu.tera",
