@@ -15,6 +15,7 @@ use support::eval::Precision;
 use support::{Case, Near};
 
 const F32: Near = Near::Float { low: Precision::Single, slack: 2e-6 };
+const BF16: Near = Near::Float { low: Precision::Bf16, slack: 2e-6 };
 
 /// Draws `cases` values, the same on every run, and shrinks the first that fails.
 fn property<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result<(), String>) {
@@ -118,16 +119,59 @@ fn contract_multiplies_any_sizes() {
     });
 }
 
+/// Matrix products whose operands may be rounded to bf16: stored so, or f32 behind a relu.
+#[test]
+fn contract_multiplies_on_tensor_cores() {
+    let m = prop_oneof![Just(9), Just(16), Just(64), Just(72), 9..100i64, Just(600)];
+    let n = prop_oneof![Just(8), Just(128), 1..140i64];
+    let k = prop_oneof![Just(8), Just(32), Just(72), 1..90i64];
+    property(24, ((1..3i64, m, n, k), any::<[bool; 4]>(), any::<u64>()), |((b, m, n, k), flags, seed)| {
+        let [dynamic, lhs_t, rhs_t, prologue] = flags;
+        let (mut sizes, mut dynamics) = (Vec::new(), Vec::new());
+        let batch = c(b);
+        let [rows, cols, summed] = [m, n, k].map(|x| extent(x, dynamic, &mut sizes, &mut dynamics));
+        for size in &mut dynamics {
+            // Divisibility is what the asynchronous copies ask for.
+            let value = size.max - 3;
+            *size = if value % 8 == 0 { Dynamic { max: value + 8, multiple: 8 } } else { *size };
+        }
+        let order = |other, transposed| match transposed {
+            true => [(0, batch), (2, summed), (1, other)],
+            false => [(0, batch), (1, other), (2, summed)],
+        };
+        let mut lhs = loaded(0, &order(rows, lhs_t));
+        if prologue {
+            let zero = lhs.program.push(Instr::Float(0));
+            lhs.reg = lhs.program.push(Instr::Binary(BinaryOp::Max, lhs.reg, zero));
+        }
+        let (epilogue, stores) = store_accs(&[batch, rows, cols], 2, 1);
+        let body = ContractBody {
+            batch: vec![batch],
+            rows: vec![rows],
+            cols: vec![cols],
+            summed: vec![summed],
+            lhs,
+            rhs: loaded(1, &order(cols, rhs_t)),
+            bf16: true,
+            epilogue,
+            fold: None,
+            stores,
+        };
+        let mut random = Random(seed);
+        let lhs_dtype = if prologue { DType::F32 } else { DType::BF16 };
+        let out = Data::zeros(DType::F32, (b * m * n) as usize);
+        let buffers = vec![random.data(lhs_dtype, b * m * k), random.data(DType::BF16, b * n * k), out];
+        let roles = [read(lhs_dtype), read(DType::BF16), write(DType::F32)];
+        Case { desc: desc(&roles, &dynamics, Body::Contract(body)), sizes, buffers }.check(BF16)
+    });
+}
+
 #[test]
 fn contract_folds_row_segments() {
     let op = prop_oneof![Just(AccOp::Sum), Just(AccOp::Prod), Just(AccOp::Max), Just(AccOp::Min)];
-    let strategy = (
-        (1..3i64, 1..5i64, prop_oneof![Just(1), Just(9), Just(81), 1..140i64], size(), 1..40i64),
-        op,
-        any::<bool>(),
-        any::<u64>(),
-    );
-    property(16, strategy, |((b, kept, folded, n, k), op, dynamic, seed)| {
+    let length = prop_oneof![Just(1), Just(9), Just(81), 1..140i64];
+    let strategy = ((1..3i64, 1..5i64, length, size(), 1..40i64), op, any::<[bool; 2]>(), any::<u64>());
+    property(24, strategy, |((b, kept, folded, n, k), op, [dynamic, bf16], seed)| {
         let (mut sizes, mut dynamics) = (Vec::new(), Vec::new());
         let (batch, cols) = (c(b), c(n));
         let [kept_e, folded_e] = [kept, folded].map(|x| extent(x, dynamic, &mut sizes, &mut dynamics));
@@ -146,22 +190,27 @@ fn contract_folds_row_segments() {
             summed: vec![summed],
             lhs: loaded(0, &[(0, batch), (1, kept_e), (2, folded_e), (3, summed)]),
             rhs: loaded(1, &[(1, cols), (2, summed)]),
-            bf16: false,
+            bf16,
             epilogue,
             fold: Some(Fold { op, axes: 1, value, epilogue: fold_epilogue }),
             stores,
         };
+        let dtype = if bf16 { DType::BF16 } else { DType::F32 };
         let mut random = Random(seed);
         // Around 1, so that products neither vanish nor explode.
         let bias = Data::float(DType::F32, (0..kept * folded).map(|_| 1.0 + random.unit() * 0.05));
         let buffers = vec![
-            random.data(DType::F32, b * kept * folded * k),
-            random.data(DType::F32, n * k),
+            random.data(dtype, b * kept * folded * k),
+            random.data(dtype, n * k),
             Data::zeros(DType::F32, (b * kept * n) as usize),
             bias,
         ];
-        let roles = [read(DType::F32), read(DType::F32), write(DType::F32), read(DType::F32)];
-        Case { desc: desc(&roles, &dynamics, Body::Contract(body)), sizes, buffers }.check(F32)
+        let roles = [read(dtype), read(dtype), write(DType::F32), read(DType::F32)];
+        Case { desc: desc(&roles, &dynamics, Body::Contract(body)), sizes, buffers }.check(if bf16 {
+            BF16
+        } else {
+            F32
+        })
     });
 }
 
@@ -215,6 +264,35 @@ fn attention_weighs_the_rows_each_token_sees() {
     property(16, strategy, |(samples, (h, g), d, few, seed)| {
         attention_case(&samples, (h, g, d), DType::F32, few, seed).check(F32)
     });
+}
+
+#[test]
+fn attention_runs_on_tensor_cores() {
+    let heads = prop_oneof![Just((1, 1)), Just((4, 2))];
+    let width = prop_oneof![Just(16), Just(48), Just(64), Just(128), Just(160)];
+    let strategy = (prop::collection::vec(1..100i64, 1..4), heads, width, any::<u64>());
+    property(8, strategy, |(samples, (h, g), d, seed)| {
+        attention_case(&samples, (h, g, d), DType::BF16, false, seed).check(BF16)
+    });
+}
+
+/// Keys of two samples far apart, with rows between them that nobody has written.
+#[test]
+fn attention_never_reads_rows_nobody_sees() {
+    for dtype in [DType::F32, DType::BF16] {
+        let mut case = attention_case(&[40, 300, 30], (1, 1, 16), dtype, false, 5);
+        let (low, high) = (case.buffers[3].clone(), case.buffers[4].clone());
+        let (Data::Int(_, low), Data::Int(_, high)) = (low, high) else { panic!("ranges are integers") };
+        let blind = |x: &[i64]| {
+            Data::int(DType::I32, x.iter().enumerate().map(|(t, v)| if (40..340).contains(&t) { 0 } else { *v }))
+        };
+        (case.buffers[3], case.buffers[4]) = (blind(&low), blind(&high));
+        for at in [1, 2] {
+            let Data::Float(_, values) = &mut case.buffers[at] else { panic!("keys are floats") };
+            values[40 * 16..340 * 16].fill(f64::NAN);
+        }
+        case.check(if dtype == DType::F32 { F32 } else { BF16 }).unwrap();
+    }
 }
 
 #[test]
@@ -289,13 +367,13 @@ fn top_k_ranks_values_and_indices() {
         let mut random = Random(seed);
         let mut input = if dtype.is_float() { random.grid(dtype, o * n) } else { random.data(dtype, o * n) };
         if let Data::Float(_, values) = &mut input {
-            for at in 0..values.len() {
-                values[at] = match random.below(12) {
+            for x in values {
+                *x = match random.below(12) {
                     0 if nan => f64::NAN,
                     1 => -0.0,
                     2 => f64::INFINITY,
                     3 => f64::NEG_INFINITY,
-                    _ => values[at],
+                    _ => *x,
                 };
             }
         }

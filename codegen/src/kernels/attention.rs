@@ -1,12 +1,15 @@
 //! attention: tiles of tokens, or one token a block where there are few.
 
 use crate::error::EmitError;
+use crate::kernels::operand::{Lying, operand};
 use crate::spell::float_literal;
 use crate::unit::{Group, LaunchPlan, Rendered, Unit, config, extent_max};
 use enel_bundle::{AttentionBody, Desc, Extent, Kind};
 
 /// Up to this many tokens each gets a block per head: a decode step.
 const FEW_TOKENS: i64 = 64;
+/// Widest head whose results fit a warp's registers.
+const MOST_TENSOR_CHANNELS: i64 = 256;
 /// Largest head a block's shared memory holds with sensible tiles.
 const MOST_CHANNELS: i64 = 1024;
 
@@ -31,6 +34,9 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &AttentionBody) -> Result<Re
         };
         return unit.finish("attention_token.cu.tera", plan);
     }
+    if body.bf16 && d % 16 == 0 && d <= MOST_TENSOR_CHANNELS {
+        return tensor_tiles(unit, body, &shape);
+    }
     let (bq, bk, lanes) = match d {
         ..=256 => (16, 32, 8),
         257..=512 => (8, 16, 16),
@@ -45,6 +51,34 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &AttentionBody) -> Result<Re
         smem_bytes: 4 * (bq * d + bk * (2 * d + 1) + bq * bk),
     };
     unit.finish("attention_tile.cu.tera", plan)
+}
+
+fn tensor_tiles(mut unit: Unit<'_>, body: &AttentionBody, shape: &[(&str, i64)]) -> Result<Rendered, EmitError> {
+    let (tokens, keys) = ([body.tokens], [body.keys]);
+    let (heads, groups) = ([Extent::Const(body.heads)], [Extent::Const(body.groups)]);
+    let channels = [Extent::Const(body.head_size)];
+    let lying = Lying { along_rows: false, bf16_only: true };
+    let channel = Group { name: "c", axes: &channels };
+    let query = [Group { name: "t", axes: &tokens }, Group { name: "h", axes: &heads }, channel];
+    let row = [Group { name: "s", axes: &keys }, Group { name: "g", axes: &groups }, channel];
+    operand(&mut unit, "Queries", "query_at", query, &body.q, lying)?;
+    operand(&mut unit, "Keys", "key_at", row, &body.k, lying)?;
+    operand(&mut unit, "Values", "value_at", row, &body.v, lying)?;
+    let d = body.head_size;
+    // Results and scores of a lane are registers: half a tile of keys makes room for wide heads.
+    let (warps, bk) = (4, if d <= 128 { 64 } else { 32 });
+    let bq = 16 * warps;
+    let smem_bytes = i64::max(2 * (bq + 2 * bk) * (d + 8), 4 * bq * (d + 4));
+    let scale = f32::from_bits(body.scale) * std::f32::consts::LOG2_E;
+    let plan = LaunchPlan {
+        config: config(&[shape, &[("warps", warps), ("bk", bk)]].concat()),
+        words: &[("scale_log2", float_literal(scale.to_bits())), ("smem_bytes", smem_bytes.to_string())],
+        lists: &[],
+        grid: vec![(vec![body.tokens], bq), (heads.to_vec(), 1)],
+        threads: 32 * warps as u32,
+        smem_bytes,
+    };
+    unit.finish("attention_tile_bf16.cu.tera", plan)
 }
 
 fn check(body: &AttentionBody) -> Result<(), EmitError> {
@@ -68,9 +102,9 @@ fn functions<'d>(name: &str, desc: &'d Desc, body: &AttentionBody) -> Result<Uni
     let channel = Group { name: "c", axes: &channels };
     let query = [token, Group { name: "h", axes: &heads }, channel];
     let row = [Group { name: "s", axes: &keys }, Group { name: "g", axes: &groups }, channel];
-    unit.value("q", &query, &body.q, Kind::Float)?;
-    unit.value("k", &row, &body.k, Kind::Float)?;
-    unit.value("v", &row, &body.v, Kind::Float)?;
+    unit.value("query_at", &query, &body.q, Kind::Float)?;
+    unit.value("key_at", &row, &body.k, Kind::Float)?;
+    unit.value("value_at", &row, &body.v, Kind::Float)?;
     unit.value("low", &[token], &body.low, Kind::Int)?;
     unit.value("high", &[token], &body.high, Kind::Int)?;
     unit.stores("result", &query, &[Kind::Float], &body.epilogue, &body.stores)?;

@@ -1,11 +1,10 @@
 //! contract: a warp per column for few rows, else tiles in shared memory; results stored, or folded over row segments.
 
-use crate::affine::{divisor, extent_divisor, load_strides, plain_load, stride};
 use crate::error::EmitError;
+use crate::kernels::operand::{Lying, Run, fast_along_summed, operand};
 use crate::kernels::reduce::accumulator;
 use crate::unit::{Group, LaunchPlan, Rendered, Unit, config, size_const, size_max};
 use enel_bundle::{AccOp, ContractBody, Desc, Extent, Kind, Value};
-use enel_types::DType;
 
 /// Up to this many rows are a matrix-vector product: there is nothing to gain from tiles.
 const FEW_ROWS: i64 = 8;
@@ -64,23 +63,25 @@ fn groups(body: &ContractBody) -> [Group<'_>; 4] {
     ]
 }
 
+/// Sizes of a tile and of the threads that work on it.
+#[derive(Clone, Copy)]
+struct Shape {
+    bm: i64,
+    bn: i64,
+    bk: i64,
+    threads: i64,
+    smem_bytes: i64,
+}
+
 fn tiles(name: &str, desc: &Desc, body: &ContractBody) -> Result<Rendered, EmitError> {
-    let unit = functions(name, desc, body)?;
+    let mut unit = functions(name, desc, body)?;
     let (kept, folded) = split_rows(body)?;
     let (m, n) = (size_max(desc, &body.rows)?, size_max(desc, &body.cols)?);
-    let large = m >= 512 && n >= 128;
-    let (bm, bn, tm, tn) = match (large, m) {
-        (true, _) => (128, 128, 8, 8),
-        (false, ..=16) => (16, 64, 4, 4),
-        (false, _) => (64, 64, 4, 4),
-    };
-    let bk = if large { 8 } else { 16 };
-    let threads = (bm / tm) * (bn / tn);
-    let smem_bytes = i64::max(4 * bk * (bm + bn + 8), 4 * bm * (bn + 4));
-    let segments = segments(body, folded, bm);
-    let numbers = [("bm", bm), ("bn", bn), ("bk", bk), ("tm", tm), ("tn", tn), ("segments", segments)];
+    let (shape, mut numbers) = if body.bf16 { tensor_shape(&mut unit, body, m, n)? } else { scalar_shape(m, n) };
+    let segments = segments(body, folded, shape.bm);
+    numbers.extend([("bm", shape.bm), ("bn", shape.bn), ("bk", shape.bk), ("segments", segments)]);
     let fast =
-        |value: &Value, axes: usize| (!runs_along_rows(value, body.batch.len() + axes, body.summed.len())).to_string();
+        |value: &Value, axes: usize| fast_along_summed(value, body.batch.len() + axes, body.summed.len()).to_string();
     let acc = match &body.fold {
         None => String::new(),
         Some(fold) => accumulator(fold_op(fold.op)?, Kind::Float)?.0.to_owned(),
@@ -88,19 +89,65 @@ fn tiles(name: &str, desc: &Desc, body: &ContractBody) -> Result<Rendered, EmitE
     let words = [
         ("lhs_fast_k", fast(&body.lhs, body.rows.len())),
         ("rhs_fast_k", fast(&body.rhs, body.cols.len())),
-        ("smem_bytes", smem_bytes.to_string()),
+        ("smem_bytes", shape.smem_bytes.to_string()),
         ("acc", acc),
     ];
-    let row_tiles = if body.fold.is_some() { (kept.to_vec(), segments) } else { (body.rows.clone(), bm) };
+    let row_tiles = if body.fold.is_some() { (kept.to_vec(), segments) } else { (body.rows.clone(), shape.bm) };
     let plan = LaunchPlan {
         config: config(&numbers),
         words: &words,
         lists: &[],
-        grid: vec![(body.batch.clone(), 1), row_tiles, (body.cols.clone(), bn)],
-        threads: threads as u32,
-        smem_bytes,
+        grid: vec![(body.batch.clone(), 1), row_tiles, (body.cols.clone(), shape.bn)],
+        threads: shape.threads as u32,
+        smem_bytes: shape.smem_bytes,
     };
-    unit.finish(if body.fold.is_some() { "contract_fold_f32.cu.tera" } else { "contract_store_f32.cu.tera" }, plan)
+    let template = match (body.bf16, body.fold.is_some()) {
+        (false, false) => "contract_store_f32.cu.tera",
+        (false, true) => "contract_fold_f32.cu.tera",
+        (true, false) => "contract_store_bf16.cu.tera",
+        (true, true) => "contract_fold_bf16.cu.tera",
+    };
+    unit.finish(template, plan)
+}
+
+fn scalar_shape(m: i64, n: i64) -> (Shape, Vec<(&'static str, i64)>) {
+    let (bm, bn, bk, tm, tn) = match (m >= 512 && n >= 128, m) {
+        (true, _) => (128, 128, 8, 8, 8),
+        (false, ..=16) => (16, 64, 16, 4, 4),
+        (false, _) => (64, 64, 16, 4, 4),
+    };
+    let smem_bytes = i64::max(4 * bk * (bm + bn + 8), 4 * bm * (bn + 4));
+    let shape = Shape { bm, bn, bk, threads: (bm / tm) * (bn / tn), smem_bytes };
+    (shape, vec![("tm", tm), ("tn", tn)])
+}
+
+type Chosen = (Shape, Vec<(&'static str, i64)>);
+
+fn tensor_shape(unit: &mut Unit<'_>, body: &ContractBody, m: i64, n: i64) -> Result<Chosen, EmitError> {
+    let (_, folded) = split_rows(body)?;
+    // One segment of 81 rows wastes less of 96 rows than of 128.
+    let narrow_fold = size_const(folded).is_some_and(|length| (65..=96).contains(&length)) && body.fold.is_some();
+    let (bm, bn, bk, warps_m, warps_n) = match (narrow_fold, m >= 512 && n >= 128, m) {
+        (true, ..) => (96, 64, 32, 2, 2),
+        (false, true, _) => (128, 128, 32, 2, 4),
+        (false, false, ..=16) => (16, 64, 64, 1, 4),
+        (false, false, _) => (64, 64, 32, 2, 2),
+    };
+    let [batch, rows, cols, summed] = groups(body);
+    // A segment may begin anywhere, so rows that are folded have no aligned runs along them.
+    let lhs = Lying { along_rows: body.fold.is_none(), bf16_only: true };
+    let rhs = Lying { along_rows: true, bf16_only: true };
+    let lhs = operand(unit, "Lhs", "lhs", [batch, rows, summed], &body.lhs, lhs)?;
+    let rhs = operand(unit, "Rhs", "rhs", [batch, cols, summed], &body.rhs, rhs)?;
+    let stages = match (lhs.vector > 1 || rhs.vector > 1, m) {
+        (false, _) => 2,
+        (true, ..=16) => 4,
+        (true, _) => 3,
+    };
+    let side = |run: Run, rows: i64| if run.along_rows { bk * (rows + 8) } else { rows * (bk + 8) };
+    let smem_bytes = i64::max(2 * stages * (side(lhs, bm) + side(rhs, bn)), 4 * bm * (bn + 4));
+    let shape = Shape { bm, bn, bk, threads: 32 * warps_m * warps_n, smem_bytes };
+    Ok((shape, vec![("warps_m", warps_m), ("warps_n", warps_n), ("stages", stages)]))
 }
 
 fn fold_op(op: AccOp) -> Result<AccOp, EmitError> {
@@ -122,26 +169,19 @@ fn segments(body: &ContractBody, folded: &[Extent], bm: i64) -> i64 {
     }
 }
 
-/// True when more loads run along the last row axis than along the last summed one.
-fn runs_along_rows(value: &Value, n_before_summed: usize, n_summed: usize) -> bool {
-    let count = |axis: usize| load_strides(&value.program, axis as u32).filter(|s| *s == Some(1)).count();
-    let along_rows = if n_before_summed == 0 { 0 } else { count(n_before_summed - 1) };
-    let along_summed = if n_summed == 0 { 0 } else { count(n_before_summed + n_summed - 1) };
-    along_rows > along_summed
-}
-
 fn vector(name: &str, desc: &Desc, body: &ContractBody, rows: i64) -> Result<Rendered, EmitError> {
     let mut unit = functions(name, desc, body)?;
     let [batch, m, n, k] = groups(body);
-    let lhs = operand(&mut unit, "Lhs", "lhs", [batch, m, k], &body.lhs)?;
-    let rhs = operand(&mut unit, "Rhs", "rhs", [batch, n, k], &body.rhs)?;
+    let lying = Lying { along_rows: false, bf16_only: false };
+    let lhs = operand(&mut unit, "Lhs", "lhs", [batch, m, k], &body.lhs, lying)?;
+    let rhs = operand(&mut unit, "Rhs", "rhs", [batch, n, k], &body.rhs, lying)?;
     let n_cols = size_max(desc, &body.cols)?;
     let cols = match n_cols.saturating_mul(size_max(desc, &body.batch)?) {
         ..=4096 => 1,
         4097..=16384 => 2,
         _ => 4,
     };
-    let (warps, chunk) = (4, lhs.max(rhs).max(4));
+    let (warps, chunk) = (4, lhs.vector.max(rhs.vector).max(4));
     let plan = LaunchPlan {
         config: config(&[("rows", rows), ("cols", cols), ("warps", warps), ("chunk", chunk)]),
         words: &[],
@@ -151,51 +191,4 @@ fn vector(name: &str, desc: &Desc, body: &ContractBody, rows: i64) -> Result<Ren
         smem_bytes: 0,
     };
     unit.finish("contract_vector.cu.tera", plan)
-}
-
-/// Struct `ty`: how an operand lies along the summed axis; returns how many elements are one aligned 16-byte run.
-fn operand(
-    unit: &mut Unit<'_>,
-    ty: &str,
-    function: &str,
-    groups: [Group<'_>; 3],
-    value: &Value,
-) -> Result<i64, EmitError> {
-    let index = unit.index_type();
-    let run = aligned_run(unit.desc, groups, value);
-    let at = match run {
-        None => "nullptr".to_owned(),
-        Some((buffer, at, _)) => {
-            let name = format!("{function}_index");
-            unit.value(&name, &groups, &Value { program: value.program.clone(), reg: at }, Kind::Int)?;
-            format!("a.b{buffer} + {name}(a, b, i, k)")
-        }
-    };
-    let (vector, element) = match run {
-        None => (1, "float"),
-        Some((_, _, 4)) => (4, "float"),
-        Some((_, _, n)) => (n, "u16"),
-    };
-    unit.raw(&format!(
-        "struct {ty} {{\n  static constexpr int VECTOR = {vector};\n  static __device__ __forceinline__ float value(const \
-         Args& a, {index} b, {index} i, {index} k) {{ return {function}(a, b, i, k); }}\n  static __device__ \
-         __forceinline__ const {element}* at(const Args& a, {index} b, {index} i, {index} k) {{ return {at}; }}\n}};"
-    ));
-    Ok(vector)
-}
-
-/// Buffer, index register and length of the aligned runs along the last summed axis, where the operand is such a load.
-fn aligned_run(desc: &Desc, groups: [Group<'_>; 3], value: &Value) -> Option<(u32, enel_bundle::Reg, i64)> {
-    let (buffer, index) = plain_load(value)?;
-    let length = match desc.buffers.get(buffer as usize)?.dtype {
-        DType::F32 => 4,
-        DType::BF16 => 8,
-        DType::F16 | DType::I64 | DType::I32 | DType::U32 | DType::U8 | DType::Bool => return None,
-    };
-    let last = groups[2].axes.last()?;
-    let axis = groups.iter().map(|g| g.axes.len() as u32).sum::<u32>() - 1;
-    let unit_stride = stride(&value.program, index, axis) == Some(1);
-    let aligned = divisor(&value.program, index, axis, &desc.dynamics) % length == 0;
-    let whole = extent_divisor(*last, &desc.dynamics) % length == 0;
-    (unit_stride && aligned && whole).then_some((buffer, index, length))
 }

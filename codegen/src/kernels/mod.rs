@@ -4,6 +4,7 @@ mod attention;
 mod contract;
 mod fps;
 mod map;
+mod operand;
 mod reduce;
 mod scatter;
 mod select;
@@ -33,6 +34,10 @@ templates! {
     "select.cuh",
     "fps.cuh",
     "contract_tile_f32.cuh",
+    "contract_tile_bf16.cuh",
+    "mma.cuh",
+    "contract_store_bf16.cu.tera",
+    "contract_fold_bf16.cu.tera",
     "map.cu.tera",
     "reduce_row.cu.tera",
     "reduce_column.cu.tera",
@@ -40,6 +45,7 @@ templates! {
     "contract_fold_f32.cu.tera",
     "contract_vector.cu.tera",
     "attention_tile.cu.tera",
+    "attention_tile_bf16.cu.tera",
     "attention_token.cu.tera",
     "fps_registers.cu.tera",
     "fps_shared.cu.tera",

@@ -48,7 +48,7 @@ pub(crate) enum Near {
 impl Case {
     /// Runs the kernel on the emulator.
     pub(crate) fn run(&self, compiler: &Compiler, seed: u64) -> Result<Vec<Data>, String> {
-        let Rendered { source, launch, .. } = render("test", &self.desc).map_err(|e| format!("{e}"))?;
+        let Rendered { source, launch, .. } = render("test", &self.desc).map_err(|e| format!("{e:?}"))?;
         let unit = Unit { name: "test", source: &source, arch: Arch::COMPUTE_80, options: Default::default() };
         let compiled = compiler.compile(&unit).map_err(|e| format!("{e}\n{source}"))?;
         let module = Module::parse(&compiled.ptx).map_err(|e| format!("{e}"))?;

@@ -1,0 +1,134 @@
+{#- One tile of a matrix product on tensor cores, any sizes: stage[r][c] = sum over k of lhs(m0 + r, k) * rhs(n0 + c, k),
+    operands rounded to bf16, sums in f32.
+    smem: STAGES of both operands as u16, [ROWS][BK + 8] or, for operands that run along their rows, [BK][ROWS + 8]; the
+    8 spare elements keep ldmatrix free of bank conflicts. Later overlaid by stage, f32 [BM][PITCH]. Aligned to 16 bytes.
+    Launch: block (THREADS = 32 * WARPS_M * WARPS_N), dynamic smem SMEM_BYTES.
+    Operands that are aligned runs of a bf16 buffer are copied asynchronously, others element by element through their
+    programs; what lies outside rows, columns or summed axis counts as 0.
+    Sync: all threads of the block call tile_product together; stage is complete when it returns, and the caller
+    synchronises before it calls again. -#}
+{% include "mma.cuh" %}
+constexpr int BM = {{ bm }}, BN = {{ bn }}, BK = {{ bk }}, STAGES = {{ stages }};
+constexpr int WARPS_M = {{ warps_m }}, WARPS_N = {{ warps_n }}, THREADS = {{ threads }};
+constexpr int MT = BM / WARPS_M / 16, NT = BN / WARPS_N / 8, PITCH = BN + 4;
+static_assert(THREADS == 32 * WARPS_M * WARPS_N && STAGES >= 2, "whole warps, one stage to read and one to fill");
+static_assert(MT * WARPS_M * 16 == BM && NT * WARPS_N * 8 == BN && NT % 2 == 0 && BK % 16 == 0, "whole instructions");
+
+namespace {
+
+template <class Operand, int ROWS>
+struct Side {
+    static constexpr bool ALONG_ROWS = Operand::VECTOR > 1 && Operand::ALONG_ROWS;
+    static constexpr int SIDE_PITCH = (ALONG_ROWS ? ROWS : BK) + 8;
+    static constexpr int ELEMS = (ALONG_ROWS ? BK : ROWS) * SIDE_PITCH;
+    static constexpr int CHUNKS = ROWS * BK / 8;
+
+    static __device__ __forceinline__ void fetch(const Args& a, u16* to, idx b, idx i0, idx i_end, idx k0, idx n_k) {
+#pragma unroll
+        for (int first = 0; first < CHUNKS; first += THREADS) {
+            const int e = first + (int)threadIdx.x;
+            if (CHUNKS % THREADS != 0 && e >= CHUNKS) break;
+            if constexpr (ALONG_ROWS) {
+                const int k = e / (ROWS / 8), r = e % (ROWS / 8) * 8;
+                const idx left = i_end - (i0 + r);
+                const bool inside = left > 0 && k0 + k < n_k;
+                const u16* from = inside ? Operand::at(a, b, i0 + r, k0 + k) : Operand::base(a);
+                copy_async(to + k * SIDE_PITCH + r, from, inside ? (left < 8 ? (int)left * 2 : 16) : 0);
+            } else if constexpr (Operand::VECTOR > 1) {
+                const int r = e / (BK / 8), k = e % (BK / 8) * 8;
+                const bool inside = i0 + r < i_end && k0 + k < n_k;
+                const u16* from = inside ? Operand::at(a, b, i0 + r, k0 + k) : Operand::base(a);
+                copy_async(to + r * SIDE_PITCH + k, from, inside ? 16 : 0);
+            } else {
+                const int r = Operand::FAST_K ? e / (BK / 8) : e % ROWS;
+                const int k = (Operand::FAST_K ? e % (BK / 8) : e / ROWS) * 8;
+                float x[8];
+#pragma unroll
+                for (int v = 0; v < 8; ++v)
+                    x[v] = i0 + r < i_end && k0 + k + v < n_k ? Operand::value(a, b, i0 + r, k0 + k + v) : 0.0f;
+                *reinterpret_cast<uint4*>(to + r * SIDE_PITCH + k) =
+                    make_uint4(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]), pack_bf16(x[6], x[7]));
+            }
+        }
+    }
+
+    // Fragments of the 16 x 16 block at (r, k), rows first: as A, or as B of two neighbouring columns blocks when
+    // `swapped`, which exchanges the second and third matrix.
+    template <bool SWAPPED>
+    static __device__ __forceinline__ void fragments(u32* to, const u16* from, int r, int k) {
+        const int lane = (int)threadIdx.x % 32, row = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
+        const int dr = SWAPPED ? third : second, dk = SWAPPED ? second : third;
+        if constexpr (ALONG_ROWS) {
+            load_matrices<true>(to, from + (k + dk + row) * SIDE_PITCH + r + dr);
+        } else {
+            load_matrices<false>(to, from + (r + dr + row) * SIDE_PITCH + k + dk);
+        }
+    }
+};
+
+typedef Side<Lhs, BM> SideA;
+typedef Side<Rhs, BN> SideB;
+static_assert({{ smem_bytes }} >= 2 * STAGES * (SideA::ELEMS + SideB::ELEMS), "all stages fit");
+static_assert({{ smem_bytes }} >= 4 * BM * PITCH, "the result fits");
+
+__device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, idx m0, idx m_end, idx n0, idx n_end) {
+    u16* stages = reinterpret_cast<u16*>(smem);
+    const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    const int wm = warp / WARPS_N * (BM / WARPS_M), wn = warp % WARPS_N * (BN / WARPS_N);
+    const idx n_k = summed_size(a), n_tiles = (n_k + BK - 1) / BK;
+    float c[MT][NT][4];
+#pragma unroll
+    for (int i = 0; i < MT; ++i)
+#pragma unroll
+        for (int j = 0; j < NT; ++j)
+#pragma unroll
+            for (int v = 0; v < 4; ++v) c[i][j][v] = 0.0f;
+
+    auto fetch = [&](idx tile) {
+        u16* to = stages + (int)(tile % STAGES) * (SideA::ELEMS + SideB::ELEMS);
+        if (tile < n_tiles) {
+            SideA::fetch(a, to, b, m0, m_end, tile * BK, n_k);
+            SideB::fetch(a, to + SideA::ELEMS, b, n0, n_end, tile * BK, n_k);
+        }
+        // An empty group keeps the count of groups equal to the count of tiles.
+        commit_copies();
+    };
+
+#pragma unroll
+    for (int s = 0; s < STAGES - 1; ++s) fetch(s);
+    for (idx tile = 0; tile < n_tiles; ++tile) {
+        wait_copies<STAGES - 2>();
+        // This tile has landed for every thread, and every thread is done with the stage that is filled next.
+        __syncthreads();
+        fetch(tile + STAGES - 1);
+        const u16* as = stages + (int)(tile % STAGES) * (SideA::ELEMS + SideB::ELEMS);
+        const u16* bs = as + SideA::ELEMS;
+#pragma unroll
+        for (int k = 0; k < BK; k += 16) {
+            u32 fa[MT][4], fb[NT / 2][4];
+#pragma unroll
+            for (int i = 0; i < MT; ++i) SideA::template fragments<false>(fa[i], as, wm + i * 16, k);
+#pragma unroll
+            for (int j = 0; j < NT / 2; ++j) SideB::template fragments<true>(fb[j], bs, wn + j * 16, k);
+#pragma unroll
+            for (int i = 0; i < MT; ++i)
+#pragma unroll
+                for (int j = 0; j < NT; ++j) multiply(c[i][j], fa[i], fb[j / 2] + j % 2 * 2);
+        }
+    }
+    wait_copies<0>();
+    // Stage takes the operands' place.
+    __syncthreads();
+    const int g = lane / 4, t = lane % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < MT; ++i)
+#pragma unroll
+        for (int j = 0; j < NT; ++j) {
+            float* to = smem + (wm + i * 16 + g) * PITCH + wn + j * 8 + t;
+            *reinterpret_cast<float2*>(to) = make_float2(c[i][j][0], c[i][j][1]);
+            *reinterpret_cast<float2*>(to + 8 * PITCH) = make_float2(c[i][j][2], c[i][j][3]);
+        }
+    __syncthreads();
+}
+
+}  // namespace
