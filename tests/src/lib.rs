@@ -1,3 +1,4 @@
 //! Integration tests over all rooms; this library is what they share.
 
+pub mod agree;
 pub mod forge;

@@ -1,0 +1,122 @@
+//! Interpreter, cpu and emulated give the same results for any graph, passes on and off, in both numeric modes.
+//!
+//! `ENEL_CASES` sets how many random graphs run on the emulated device, and `ENEL_SEED` where they start.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says what it ran")]
+
+use enel_cli::device::{Feed, run_graph};
+use enel_interp::random::{RandomConfig, random_graph, random_inputs};
+use enel_interp::{Rounding, Run, Tensor, run};
+use enel_ir::{Graph, parse, verify};
+use enel_lower::{FrontConfig, divide};
+use enel_passes::{Mode, Passes};
+use enel_tests::agree::agree;
+use enel_tests::forge::compiler;
+use std::collections::BTreeMap;
+
+type Tensors = BTreeMap<String, Tensor>;
+
+fn interpreted(graph: &Graph, symbols: &[i64], inputs: &Tensors, rounding: Rounding<'_>) -> Tensors {
+    run(&Run { graph: verify(graph).unwrap(), symbols, inputs, rounding, keep: &[] }).unwrap().outputs
+}
+
+/// Runs `graph` on `device` and compares with the interpreter; the message says what differs.
+fn check(graph: &Graph, symbols: &[i64], seed: u64, (device, config): (&str, &FrontConfig)) -> Result<(), String> {
+    let inputs = random_inputs(graph, symbols, seed).unwrap();
+    let reference = interpreted(graph, symbols, &inputs, Rounding::None);
+    let divided = divide(graph, config).unwrap();
+    let rounded = interpreted(&divided.graph, symbols, &inputs, Rounding::At(&divided.partition.rounding));
+    let got = run_graph(graph, config, device, &Feed { symbols, inputs: &inputs }).map_err(|e| format!("{e:#}"))?;
+    for (name, tensor) in &reference {
+        // A state may be kept in a narrower dtype than declared.
+        let result = got.get(name).ok_or_else(|| format!("no output {name}"))?;
+        let result = Tensor { dtype: tensor.dtype, ..result.clone() };
+        agree(name, &result, tensor, &rounded[name]).map_err(|d| format!("{d:?}"))?;
+    }
+    Ok(())
+}
+
+fn configs() -> Vec<FrontConfig> {
+    let mut list = Vec::new();
+    for mode in [Mode::F32, Mode::Bf16] {
+        for passes in [Passes::None, Passes::all()] {
+            list.push(FrontConfig { mode, passes });
+        }
+    }
+    list
+}
+
+fn fail(graph: &Graph, symbols: &[i64], device: &str, config: &FrontConfig, why: &str) -> ! {
+    panic!("{device}, {config:?}, symbols {symbols:?}: {why}\n{graph}")
+}
+
+fn random_graphs_agree(device: &str, seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let (graph, bindings) = random_graph(seed, &RandomConfig::default());
+        for config in &configs() {
+            for symbols in &bindings {
+                if let Err(why) = check(&graph, symbols, seed, (device, config)) {
+                    fail(&graph, symbols, device, config, &format!("seed {seed}: {why}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thousand_random_graphs_agree_on_cpu() {
+    random_graphs_agree("cpu", 0..1000);
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |v| v.parse().unwrap())
+}
+
+#[test]
+fn random_graphs_agree_on_the_emulated_device() {
+    if compiler().is_none() {
+        return;
+    }
+    let first = setting("ENEL_SEED", 0);
+    let cases = setting("ENEL_CASES", 12);
+    println!("ENEL_SEED={first} ENEL_CASES={cases}");
+    random_graphs_agree("emulated", first..first + cases);
+}
+
+fn layers() -> Vec<Graph> {
+    let texts = [
+        include_str!("../graphs/lga.tir"),
+        include_str!("../graphs/set_abstraction.tir"),
+        include_str!("../graphs/bert.tir"),
+        include_str!("../graphs/conv1d.tir"),
+        include_str!("../graphs/qkv.tir"),
+        include_str!("../graphs/repeat.tir"),
+    ];
+    texts.iter().map(|t| parse(t).unwrap()).collect()
+}
+
+fn layers_agree(device: &str) {
+    for graph in layers() {
+        // Random variances may be negative there; its values are held by the rewrites' tests.
+        if graph.name() == "lga" {
+            continue;
+        }
+        let symbols: Vec<i64> = graph.symbols.iter().map(|s| s.min + (s.max - s.min).min(3)).collect();
+        for config in &configs() {
+            if let Err(why) = check(&graph, &symbols, 5, (device, config)) {
+                fail(&graph, &symbols, device, config, &why);
+            }
+        }
+    }
+}
+
+#[test]
+fn layers_of_other_models_agree_on_cpu() {
+    layers_agree("cpu");
+}
+
+#[test]
+fn layers_of_other_models_agree_on_the_emulated_device() {
+    if compiler().is_some() {
+        layers_agree("emulated");
+    }
+}
