@@ -1,1 +1,18 @@
 //! A PTX parser and SIMT machine: runs compiled CUDA kernels on a CPU and checks them.
+//!
+//! [`Module::parse`] reads what NVRTC prints for `compute_80`, [`Memory`] is the device's memory, [`launch`] runs a
+//! kernel. Every access is checked against real allocations; reads of unwritten bytes and misused barriers are errors.
+//! Knows PTX and nothing of who made it. Read `syntax`, `decode`, `machine` in that order.
+
+mod decode;
+mod error;
+mod launch;
+mod machine;
+mod memory;
+mod syntax;
+
+pub use decode::{Entry, Module, Param};
+pub use error::{Access, LaunchError, MemoryError, ParseError, Place, Space};
+pub use launch::{Arg, Checks, Launch, Options, Stats, launch};
+pub use memory::Memory;
+pub use syntax::ast::Ty;

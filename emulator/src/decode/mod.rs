@@ -1,0 +1,271 @@
+//! How does a syntax tree become something a machine can run?
+//!
+//! Every name is resolved, every function gets a frame layout, all code lies in one array. Read [`op`] first.
+
+mod control;
+mod float;
+mod func;
+mod integer;
+pub(crate) mod kinds;
+mod memory;
+mod mods;
+pub(crate) mod op;
+mod tensor;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::ParseError;
+use crate::syntax::ast::{Function, Init, Text, Ty, Var, VarSpace};
+use crate::syntax::parser;
+use op::{Const, Instr};
+
+/// Shared memory one block can have on any device known today, in bytes (CUDA programming guide, compute capability 9.0).
+pub(crate) const MAX_SHARED_BYTES: u64 = 227 * 1024;
+/// Local memory of one thread (CUDA programming guide, technical specifications).
+pub(crate) const MAX_LOCAL_BYTES: u32 = 512 * 1024;
+/// Module variables of one module; a guard against absurd texts, not a device limit.
+const MAX_GLOBAL_BYTES: u64 = 1 << 30;
+/// Kernel parameters (PTX ISA 8.1 and later).
+const MAX_PARAM_BYTES: u64 = 32_764;
+/// Instructions of one module.
+const MAX_INSTRUCTIONS: usize = 1 << 24;
+
+/// A parsed and decoded PTX text.
+#[derive(Debug)]
+pub struct Module {
+    pub(crate) id: u64,
+    pub(crate) code: Vec<Instr>,
+    pub(crate) functions: Vec<Frame>,
+    pub(crate) globals: Vec<GlobalVar>,
+    pub(crate) shared: Vec<SharedVar>,
+    pub(crate) locations: Vec<(u32, u32)>,
+    pub(crate) files: HashMap<u32, String>,
+    entries: Vec<Entry>,
+}
+
+/// A kernel of a module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Name, as PTX spells it.
+    pub name: String,
+    /// Parameters in order.
+    pub params: Vec<Param>,
+    /// Shared memory with a fixed size, in bytes.
+    pub static_smem_bytes: u32,
+    /// Block size the kernel insists on (`.reqntid`).
+    pub reqntid: Option<[u32; 3]>,
+    /// Largest block the kernel was compiled for (`.maxntid`).
+    pub maxntid: Option<[u32; 3]>,
+    pub(crate) function: usize,
+}
+
+/// A kernel parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Param {
+    /// Offset in the parameter block.
+    pub offset: u32,
+    /// Size in bytes.
+    pub bytes: u32,
+    /// Scalar type; byte arrays are `B8` with a larger size.
+    pub ty: Ty,
+}
+
+/// Frame layout of a function.
+#[derive(Debug, Default)]
+pub(crate) struct Frame {
+    pub(crate) entry_pc: u32,
+    pub(crate) n32: u32,
+    pub(crate) n64: u32,
+    pub(crate) n_preds: u32,
+    pub(crate) consts32: Vec<(u32, Const)>,
+    pub(crate) consts64: Vec<(u32, Const)>,
+    pub(crate) const_preds: Vec<(u32, bool)>,
+    pub(crate) local_bytes: u32,
+    /// Frame offset and size of parameters and results of a device function.
+    pub(crate) params: Vec<(u32, u32)>,
+    pub(crate) returns: Vec<(u32, u32)>,
+}
+
+/// A variable in device memory.
+#[derive(Debug)]
+pub(crate) struct GlobalVar {
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    pub(crate) elem_bytes: u32,
+    pub(crate) init: Vec<Init>,
+    pub(crate) is_external: bool,
+}
+
+/// A variable in shared memory.
+#[derive(Debug)]
+pub(crate) struct SharedVar {
+    /// Offset in the block's shared memory; of no meaning for dynamic ones.
+    pub(crate) offset: u32,
+    pub(crate) align: u32,
+    pub(crate) is_dynamic: bool,
+}
+
+/// What a module-level name means.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Symbol {
+    Global(usize),
+    Shared(usize),
+    Function(usize),
+}
+
+/// Everything known while functions are decoded.
+pub(crate) struct Builder {
+    pub(crate) symbols: HashMap<String, Symbol>,
+    pub(crate) globals: Vec<GlobalVar>,
+    pub(crate) shared: Vec<SharedVar>,
+    /// Bytes of static shared memory laid out so far, per module and per kernel being decoded.
+    pub(crate) shared_bytes: u64,
+    global_bytes: u64,
+    pub(crate) code: Vec<Instr>,
+    pub(crate) locations: Vec<(u32, u32)>,
+}
+
+impl Builder {
+    /// Declares a variable in global, const or shared space.
+    pub(crate) fn declare(&mut self, var: &Var) -> Result<Symbol, ParseError> {
+        let too_large = |limit_bytes| ParseError::TooLarge {
+            line: var.line,
+            what: format!("variable `{}`", var.name),
+            need_bytes: var.bytes(),
+            limit_bytes,
+        };
+        if var.space == VarSpace::Shared {
+            let is_dynamic = var.count == 0;
+            let offset = self.shared_bytes.next_multiple_of(u64::from(var.align));
+            if offset + var.bytes().min(MAX_SHARED_BYTES + 1) > MAX_SHARED_BYTES {
+                return Err(too_large(MAX_SHARED_BYTES));
+            }
+            if !is_dynamic {
+                self.shared_bytes = offset + var.bytes();
+            }
+            self.shared.push(SharedVar { offset: offset as u32, align: var.align, is_dynamic });
+            return Ok(Symbol::Shared(self.shared.len() - 1));
+        }
+        self.global_bytes = self.global_bytes.saturating_add(var.bytes());
+        if self.global_bytes > MAX_GLOBAL_BYTES {
+            return Err(too_large(MAX_GLOBAL_BYTES));
+        }
+        self.globals.push(GlobalVar {
+            name: var.name.clone(),
+            bytes: var.bytes(),
+            elem_bytes: var.ty.bytes(),
+            init: var.init.clone(),
+            is_external: var.count == 0,
+        });
+        Ok(Symbol::Global(self.globals.len() - 1))
+    }
+}
+
+impl Module {
+    /// Parses and decodes a PTX text.
+    ///
+    /// # Errors
+    /// [`ParseError`] with the line: bad syntax, an unknown instruction or modifier, an undeclared name.
+    pub fn parse(ptx: &str) -> Result<Module, ParseError> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let text = parser::parse(ptx)?;
+        let (builder, functions, entries) = build(&text)?;
+        Ok(Module {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            code: builder.code,
+            functions,
+            globals: builder.globals,
+            shared: builder.shared,
+            locations: builder.locations,
+            files: text.files,
+            entries,
+        })
+    }
+
+    /// Names of the kernels, in the order of the text.
+    pub fn entries(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|e| e.name.as_str())
+    }
+
+    /// The kernel called `name`.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.name == name)
+    }
+
+    /// Source file and line of instruction `pc`, where the text has `.loc`.
+    pub(crate) fn source(&self, pc: u32) -> Option<(String, u32)> {
+        let &(file, line) = self.locations.get((self.code.get(pc as usize)?.loc as usize).checked_sub(1)?)?;
+        let path = self.files.get(&file)?;
+        Some((path.rsplit('/').next().unwrap_or(path).to_owned(), line))
+    }
+}
+
+type Built = (Builder, Vec<Frame>, Vec<Entry>);
+
+fn build(text: &Text) -> Result<Built, ParseError> {
+    let mut builder = Builder {
+        symbols: HashMap::new(),
+        globals: Vec::new(),
+        shared: Vec::new(),
+        shared_bytes: 0,
+        global_bytes: 0,
+        code: Vec::new(),
+        locations: Vec::new(),
+    };
+    for var in &text.vars {
+        let symbol = builder.declare(var)?;
+        if builder.symbols.insert(var.name.clone(), symbol).is_some() {
+            return Err(ParseError::Duplicate { line: var.line, name: var.name.clone() });
+        }
+    }
+    let bodies: Vec<&Function> = text.functions.iter().filter(|f| f.body.is_some()).collect();
+    for (index, function) in bodies.iter().enumerate() {
+        if builder.symbols.insert(function.name.clone(), Symbol::Function(index)).is_some() {
+            return Err(ParseError::Duplicate { line: function.line, name: function.name.clone() });
+        }
+    }
+    // Functions called by kernels may hold shared variables of their own, so these are laid out first.
+    let mut frames: Vec<Frame> = bodies.iter().map(|_| Frame::default()).collect();
+    let mut entries = Vec::new();
+    for (index, function) in bodies.iter().enumerate().filter(|(_, f)| !f.is_entry) {
+        frames[index] = func::decode(&mut builder, function)?;
+    }
+    let common_shared = builder.shared_bytes;
+    for (index, function) in bodies.iter().enumerate().filter(|(_, f)| f.is_entry) {
+        builder.shared_bytes = common_shared;
+        frames[index] = func::decode(&mut builder, function)?;
+        let mut params = Vec::new();
+        for (var, &(offset, bytes)) in function.params.iter().zip(&frames[index].params) {
+            params.push(Param { offset, bytes, ty: var.ty });
+        }
+        entries.push(Entry {
+            name: function.name.clone(),
+            params,
+            static_smem_bytes: builder.shared_bytes as u32,
+            reqntid: function.reqntid,
+            maxntid: function.maxntid,
+            function: index,
+        });
+    }
+    check_calls(&builder, &frames)?;
+    Ok((builder, frames, entries))
+}
+
+/// Arguments and results of every call must fit the callee.
+fn check_calls(builder: &Builder, frames: &[Frame]) -> Result<(), ParseError> {
+    for instr in &builder.code {
+        let op::Op::Call(call) = &instr.op else { continue };
+        let callee = &frames[call.callee];
+        let sizes = |list: &[(u32, u32)]| list.iter().map(|&(_, bytes)| bytes).collect::<Vec<_>>();
+        if sizes(&call.args) != sizes(&callee.params) || sizes(&call.results) != sizes(&callee.returns) {
+            return Err(ParseError::Operand {
+                line: instr.line,
+                text: "call".into(),
+                expected: "arguments and results as the callee declares them",
+                found: format!("{:?} -> {:?} bytes", sizes(&call.args), sizes(&call.results)),
+            });
+        }
+    }
+    Ok(())
+}

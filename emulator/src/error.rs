@@ -1,0 +1,338 @@
+//! What can go wrong, and everything needed to act on it.
+
+/// Why a PTX text was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// Characters that form no token.
+    #[error("line {line}: cannot read {found}")]
+    Token {
+        /// PTX line, from 1.
+        line: u32,
+        /// What stands there.
+        found: String,
+    },
+    /// The grammar wants something else.
+    #[error("line {line}: expected {expected}, found {found}")]
+    Syntax {
+        /// PTX line, from 1.
+        line: u32,
+        /// What the grammar wants.
+        expected: &'static str,
+        /// What stands there.
+        found: String,
+    },
+    /// An instruction, or a modifier of one, that this machine does not know.
+    #[error("line {line}: unknown instruction `{text}`: {what}")]
+    UnknownInstruction {
+        /// PTX line, from 1.
+        line: u32,
+        /// The opcode as written.
+        text: String,
+        /// Which part is unknown.
+        what: String,
+    },
+    /// Known PTX that this machine does not execute.
+    #[error("line {line}: not supported: {text}")]
+    Unsupported {
+        /// PTX line, from 1.
+        line: u32,
+        /// What it is.
+        text: String,
+    },
+    /// An operand of the wrong kind or width.
+    #[error("line {line}: `{text}`: expected {expected}, found {found}")]
+    Operand {
+        /// PTX line, from 1.
+        line: u32,
+        /// The opcode as written.
+        text: String,
+        /// What the instruction wants.
+        expected: &'static str,
+        /// What stands there.
+        found: String,
+    },
+    /// A name nobody declared.
+    #[error("line {line}: `{name}` is not declared")]
+    Undeclared {
+        /// PTX line, from 1.
+        line: u32,
+        /// The name.
+        name: String,
+    },
+    /// A name declared twice in one scope.
+    #[error("line {line}: `{name}` is declared twice")]
+    Duplicate {
+        /// PTX line, from 1.
+        line: u32,
+        /// The name.
+        name: String,
+    },
+    /// Something larger than any device allows.
+    #[error("line {line}: {what} needs {need_bytes} B, at most {limit_bytes} B are allowed")]
+    TooLarge {
+        /// PTX line, from 1.
+        line: u32,
+        /// What is too large.
+        what: String,
+        /// Its size.
+        need_bytes: u64,
+        /// The largest size allowed.
+        limit_bytes: u64,
+    },
+}
+
+/// Why a host-side memory operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// The allocation is too large for this emulated device.
+    #[error("cannot allocate {bytes} B, at most {limit_bytes} B are allowed")]
+    TooLarge {
+        /// Size asked for.
+        bytes: u64,
+        /// Largest size of one allocation.
+        limit_bytes: u64,
+    },
+    /// The address is not the start of a live allocation.
+    #[error("address {address:#x} is not the start of an allocation")]
+    NotAllocated {
+        /// The address given.
+        address: u64,
+    },
+    /// A range that is not inside one live allocation.
+    #[error("range of {bytes} B at {address:#x} is outside any allocation ({nearest})")]
+    OutOfBounds {
+        /// First byte.
+        address: u64,
+        /// Length.
+        bytes: u64,
+        /// The allocation the address points at or behind.
+        nearest: String,
+    },
+}
+
+/// Where in a launch something happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Name of the kernel.
+    pub kernel: String,
+    /// PTX line, from 1.
+    pub ptx_line: u32,
+    /// Source file and line, where the PTX has `.loc`.
+    pub source: Option<(String, u32)>,
+    /// Block index.
+    pub block: [u32; 3],
+    /// Thread index inside the block.
+    pub thread: [u32; 3],
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ([bx, by, bz], [tx, ty, tz]) = (self.block, self.thread);
+        write!(f, "kernel `{}`, PTX line {}", self.kernel, self.ptx_line)?;
+        if let Some((file, line)) = &self.source {
+            write!(f, " ({file}:{line})")?;
+        }
+        write!(f, ", block ({bx}, {by}, {bz}), thread ({tx}, {ty}, {tz})")
+    }
+}
+
+/// A state space, as errors name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// Device memory.
+    Global,
+    /// Memory of one block.
+    Shared,
+    /// Memory of one thread.
+    Local,
+    /// Kernel parameters.
+    Param,
+    /// Decided by the address.
+    Generic,
+}
+
+impl std::fmt::Display for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Space::Global => "global",
+            Space::Shared => "shared",
+            Space::Local => "local",
+            Space::Param => "param",
+            Space::Generic => "generic",
+        })
+    }
+}
+
+/// What a memory access does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Load.
+    Read,
+    /// Store.
+    Write,
+    /// Read-modify-write.
+    Atomic,
+}
+
+impl std::fmt::Display for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Access::Read => "read",
+            Access::Write => "write",
+            Access::Atomic => "atomic",
+        })
+    }
+}
+
+/// Why a launch was refused or stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// The module has no such kernel.
+    #[error("no kernel `{kernel}` in the module")]
+    NoKernel {
+        /// Name asked for.
+        kernel: String,
+    },
+    /// Grid or block dimensions outside what devices allow.
+    #[error("kernel `{kernel}`: {what} {found:?}, {expected}")]
+    Dimensions {
+        /// Name of the kernel.
+        kernel: String,
+        /// `grid` or `block`.
+        what: &'static str,
+        /// What was asked for.
+        found: [u32; 3],
+        /// What is allowed.
+        expected: String,
+    },
+    /// More shared memory than a block may have.
+    #[error("kernel `{kernel}` needs {need_bytes} B of shared memory per block, at most {limit_bytes} B are allowed")]
+    SharedMemory {
+        /// Name of the kernel.
+        kernel: String,
+        /// Static and dynamic bytes together.
+        need_bytes: u64,
+        /// Largest size allowed.
+        limit_bytes: u64,
+    },
+    /// Number or size of the arguments does not match the kernel.
+    #[error("kernel `{kernel}`, argument {index}: expected {expected}, found {found}")]
+    Argument {
+        /// Name of the kernel.
+        kernel: String,
+        /// Position, from 0.
+        index: usize,
+        /// What the kernel declares.
+        expected: String,
+        /// What was passed.
+        found: String,
+    },
+    /// Module variables could not be placed in memory.
+    #[error("module variables of kernel `{kernel}`")]
+    ModuleVariables {
+        /// Name of the kernel.
+        kernel: String,
+        /// Why.
+        #[source]
+        source: MemoryError,
+    },
+    /// An access outside every allocation.
+    #[error("{place}: {access} of {bytes} B at {space} address {address:#x} is out of bounds ({nearest})")]
+    OutOfBounds {
+        /// Where.
+        place: Box<Place>,
+        /// What it did.
+        access: Access,
+        /// Which memory.
+        space: Space,
+        /// The address.
+        address: u64,
+        /// Size of the access.
+        bytes: u32,
+        /// The allocation the address points at or behind.
+        nearest: String,
+    },
+    /// An address that is not a multiple of the access size.
+    #[error("{place}: {access} at {space} address {address:#x} is not aligned to {bytes} B")]
+    Misaligned {
+        /// Where.
+        place: Box<Place>,
+        /// What it did.
+        access: Access,
+        /// Which memory.
+        space: Space,
+        /// The address.
+        address: u64,
+        /// Alignment wanted.
+        bytes: u32,
+    },
+    /// A read of bytes nobody wrote, or that an asynchronous copy has not delivered yet.
+    #[error(
+        "{place}: {access} of {bytes} B at {space} address {address:#x}, which holds bytes never written or still in flight"
+    )]
+    Uninitialised {
+        /// Where.
+        place: Box<Place>,
+        /// What it did.
+        access: Access,
+        /// Which memory.
+        space: Space,
+        /// The address.
+        address: u64,
+        /// Size of the access.
+        bytes: u32,
+    },
+    /// A barrier used in a way the hardware leaves undefined.
+    #[error("{place}: barrier {barrier}: {detail}")]
+    Barrier {
+        /// Where.
+        place: Box<Place>,
+        /// Barrier number.
+        barrier: u32,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A warp-wide instruction whose lanes do not agree or never meet.
+    #[error("{place}: {detail}")]
+    WarpSync {
+        /// Where.
+        place: Box<Place>,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Nothing can run any more.
+    #[error("kernel `{kernel}`, block {block:?}: deadlock: {}", waiting.join("; "))]
+    Deadlock {
+        /// Name of the kernel.
+        kernel: String,
+        /// Block index.
+        block: [u32; 3],
+        /// One line per waiting group of lanes.
+        waiting: Vec<String>,
+    },
+    /// The kernel executed `trap` (an assertion failed).
+    #[error("{place}: trap")]
+    Trap {
+        /// Where.
+        place: Box<Place>,
+    },
+    /// The instruction budget ran out.
+    #[error("{place}: still running after {limit} warp instructions")]
+    TooManyInstructions {
+        /// Where it was.
+        place: Box<Place>,
+        /// The budget.
+        limit: u64,
+    },
+    /// Calls nest deeper than the local memory of a thread allows.
+    #[error("{place}: call stack needs more than {limit_bytes} B of local memory")]
+    StackOverflow {
+        /// Where.
+        place: Box<Place>,
+        /// Largest local memory of a thread.
+        limit_bytes: u32,
+    },
+}

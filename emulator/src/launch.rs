@@ -1,0 +1,319 @@
+//! How is a kernel launched? Arguments are packed, module variables placed, blocks run in seeded order.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use crate::decode::{MAX_SHARED_BYTES, Module};
+use crate::error::LaunchError;
+use crate::machine::block::{Block, Grid, Round, permutation};
+use crate::memory::Memory;
+use crate::syntax::ast::Init;
+
+/// One kernel argument.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arg {
+    /// 32-bit unsigned integer.
+    U32(u32),
+    /// 32-bit signed integer.
+    I32(i32),
+    /// 64-bit unsigned integer or pointer.
+    U64(u64),
+    /// 64-bit signed integer.
+    I64(i64),
+    /// Single precision.
+    F32(f32),
+    /// Double precision.
+    F64(f64),
+    /// Anything passed by value, as it lies in memory.
+    Bytes(Vec<u8>),
+}
+
+impl Arg {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Arg::U32(x) => x.to_le_bytes().to_vec(),
+            Arg::I32(x) => x.to_le_bytes().to_vec(),
+            Arg::U64(x) => x.to_le_bytes().to_vec(),
+            Arg::I64(x) => x.to_le_bytes().to_vec(),
+            Arg::F32(x) => x.to_le_bytes().to_vec(),
+            Arg::F64(x) => x.to_le_bytes().to_vec(),
+            Arg::Bytes(bytes) => bytes.clone(),
+        }
+    }
+}
+
+/// What to launch.
+#[derive(Clone, Debug)]
+pub struct Launch<'a> {
+    /// Name of the kernel.
+    pub entry: &'a str,
+    /// Blocks along x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block along x, y, z.
+    pub block: [u32; 3],
+    /// Shared memory behind the static variables, in bytes.
+    pub dynamic_smem_bytes: u32,
+    /// Arguments in order.
+    pub args: &'a [Arg],
+}
+
+/// Which mistakes are looked for. Bounds are always checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// Addresses that are no multiple of the access size.
+    pub alignment: bool,
+    /// Reads of global and shared bytes nobody wrote, or that `cp.async` has not delivered.
+    pub uninitialised: bool,
+    /// Barriers reached by part of a warp, or left incomplete.
+    pub barriers: bool,
+}
+
+impl Checks {
+    /// Everything on.
+    pub fn all() -> Self {
+        Checks { alignment: true, uninitialised: true, barriers: true }
+    }
+
+    /// Bounds only.
+    pub fn none() -> Self {
+        Checks { alignment: false, uninitialised: false, barriers: false }
+    }
+}
+
+/// How to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Draws the order of blocks, of warps and the length of their turns; 0 keeps the natural order.
+    pub seed: u64,
+    /// Mistakes to look for.
+    pub checks: Checks,
+    /// Warp instructions a launch may execute; `None` for no limit.
+    pub max_instructions: Option<u64>,
+    /// Host threads. With more than one, blocks that communicate may give different results from run to run.
+    pub threads: usize,
+    /// Blocks that take turns on one host thread, for kernels whose blocks wait for each other.
+    pub resident_blocks: usize,
+}
+
+impl Default for Options {
+    /// All checks, natural order, one thread, a limit of 2^36 warp instructions (some minutes).
+    fn default() -> Self {
+        Options { seed: 0, checks: Checks::all(), max_instructions: Some(1 << 36), threads: 1, resident_blocks: 1 }
+    }
+}
+
+/// What a launch executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Instructions, once per warp.
+    pub warp_instructions: u64,
+    /// Instructions, once per active lane.
+    pub lane_instructions: u64,
+    /// Load instructions, once per active lane.
+    pub loads: u64,
+    /// Store instructions, once per active lane.
+    pub stores: u64,
+    /// Atomic instructions, once per active lane.
+    pub atomics: u64,
+    /// Tensor-core multiplications, once per warp.
+    pub mma: u64,
+    /// Waits at block barriers, once per warp.
+    pub barriers: u64,
+}
+
+impl Stats {
+    fn add(&mut self, other: Stats) {
+        let Stats { warp_instructions, lane_instructions, loads, stores, atomics, mma, barriers } = other;
+        self.warp_instructions += warp_instructions;
+        self.lane_instructions += lane_instructions;
+        self.loads += loads;
+        self.stores += stores;
+        self.atomics += atomics;
+        self.mma += mma;
+        self.barriers += barriers;
+    }
+}
+
+/// Runs a kernel to its end.
+///
+/// # Errors
+/// [`LaunchError`]: a launch no device would accept, or the first mistake found. Memory keeps what was written so far.
+pub fn launch(
+    module: &Module,
+    memory: &mut Memory,
+    launch: &Launch<'_>,
+    options: &Options,
+) -> Result<Stats, LaunchError> {
+    let kernel = launch.entry;
+    let entry = module.entry(kernel).ok_or_else(|| LaunchError::NoKernel { kernel: kernel.to_owned() })?;
+    check_dimensions(entry, launch)?;
+    let static_smem = entry.static_smem_bytes;
+    let dynamic_start = if launch.dynamic_smem_bytes > 0 || module.shared.iter().any(|v| v.is_dynamic) {
+        let align = module.shared.iter().filter(|v| v.is_dynamic).map(|v| v.align).max().unwrap_or(16).max(16);
+        u64::from(static_smem).next_multiple_of(align.into())
+    } else {
+        static_smem.into()
+    };
+    let need_bytes = dynamic_start + u64::from(launch.dynamic_smem_bytes);
+    if need_bytes > MAX_SHARED_BYTES {
+        return Err(LaunchError::SharedMemory { kernel: kernel.to_owned(), need_bytes, limit_bytes: MAX_SHARED_BYTES });
+    }
+    let params = pack_args(entry, launch.args)?;
+    place_globals(module, memory)
+        .map_err(|source| LaunchError::ModuleVariables { kernel: kernel.to_owned(), source })?;
+    let memory: &Memory = memory;
+    let limit = options.max_instructions.unwrap_or(u64::MAX);
+    let grid = Grid {
+        module,
+        memory,
+        kernel,
+        function: entry.function,
+        params: &params,
+        globals: memory.modules.get(&module.id).map_or(&[], Vec::as_slice),
+        grid: launch.grid,
+        block: launch.block,
+        static_smem,
+        dynamic_smem: launch.dynamic_smem_bytes,
+        checks: options.checks,
+        max_instructions: limit,
+    };
+    run_blocks(grid, need_bytes as u32, options, limit)
+}
+
+fn check_dimensions(entry: &crate::Entry, launch: &Launch<'_>) -> Result<(), LaunchError> {
+    let bad = |what, found, expected: &str| {
+        Err(LaunchError::Dimensions { kernel: launch.entry.to_owned(), what, found, expected: expected.to_owned() })
+    };
+    // Limits of every device since compute capability 3.0 (CUDA programming guide, technical specifications).
+    let threads: u64 = launch.block.iter().map(|&n| u64::from(n)).product();
+    if threads == 0 || threads > 1024 || launch.block[2] > 64 {
+        return bad("block", launch.block, "expected 1 to 1024 threads, at most 64 along z");
+    }
+    let [x, y, z] = launch.grid;
+    if x == 0 || y == 0 || z == 0 || x > i32::MAX as u32 || y > 65535 || z > 65535 {
+        return bad("grid", launch.grid, "expected 1 to 2147483647, 65535, 65535 blocks");
+    }
+    if let Some(required) = entry.reqntid.filter(|r| *r != launch.block) {
+        return bad("block", launch.block, &format!("the kernel requires {required:?}"));
+    }
+    if let Some(max) = entry.maxntid {
+        let most: u64 = max.iter().map(|&n| u64::from(n)).product();
+        if threads > most {
+            return bad("block", launch.block, &format!("the kernel was compiled for at most {most} threads"));
+        }
+    }
+    Ok(())
+}
+
+fn pack_args(entry: &crate::Entry, args: &[Arg]) -> Result<Vec<u8>, LaunchError> {
+    let bad = |index, expected: String, found: String| {
+        Err(LaunchError::Argument { kernel: entry.name.clone(), index, expected, found })
+    };
+    if args.len() != entry.params.len() {
+        let index = args.len().min(entry.params.len());
+        return bad(index, format!("{} arguments", entry.params.len()), format!("{}", args.len()));
+    }
+    let size = entry.params.last().map_or(0, |p| p.offset + p.bytes) as usize;
+    let mut packed = vec![0; size];
+    for (index, (param, arg)) in entry.params.iter().zip(args).enumerate() {
+        let bytes = arg.bytes();
+        if bytes.len() != param.bytes as usize {
+            return bad(index, format!("{} B", param.bytes), format!("{} B ({arg:?})", bytes.len()));
+        }
+        packed[param.offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+    }
+    Ok(packed)
+}
+
+/// Allocates and fills the variables of `module` the first time one of its kernels is launched.
+fn place_globals(module: &Module, memory: &mut Memory) -> Result<(), crate::MemoryError> {
+    if memory.modules.contains_key(&module.id) {
+        return Ok(());
+    }
+    let mut addresses = Vec::with_capacity(module.globals.len());
+    for var in &module.globals {
+        addresses.push(memory.alloc(if var.is_external { 0 } else { var.bytes as usize })?);
+    }
+    for (var, &address) in module.globals.iter().zip(&addresses) {
+        if !var.is_external {
+            memory.fill(address, var.bytes as usize, 0)?;
+        }
+        for (i, init) in var.init.iter().enumerate() {
+            let bits = match init {
+                Init::Bits(bits) => *bits,
+                Init::Symbol { name, offset } => {
+                    let target = module.globals.iter().position(|g| g.name == *name);
+                    target.map_or(0, |t| addresses[t].wrapping_add_signed(*offset))
+                }
+            };
+            let at = i as u64 * u64::from(var.elem_bytes);
+            if at + u64::from(var.elem_bytes) <= var.bytes {
+                memory.write(address + at, &bits.to_le_bytes()[..var.elem_bytes as usize])?;
+            }
+        }
+    }
+    memory.modules.insert(module.id, addresses);
+    Ok(())
+}
+
+fn run_blocks(grid: Grid<'_>, smem_bytes: u32, options: &Options, limit: u64) -> Result<Stats, LaunchError> {
+    let n_blocks = grid.grid.iter().map(|&n| n as usize).product::<usize>();
+    let order = if options.seed == 0 { Vec::new() } else { permutation(n_blocks, options.seed) };
+    let (next, left) = (AtomicUsize::new(0), AtomicU64::new(limit));
+    let total = Mutex::new(Stats::default());
+    let first_error: Mutex<Option<(usize, LaunchError)>> = Mutex::new(None);
+    let take = || {
+        let at = next.fetch_add(1, Relaxed);
+        (at < n_blocks).then(|| (at, order.get(at).copied().unwrap_or(at)))
+    };
+    let work = || {
+        let mut stats = Stats::default();
+        let mut resident: VecDeque<(usize, Block<'_>)> = VecDeque::new();
+        loop {
+            while resident.len() < options.resident_blocks.max(1)
+                && let Some((at, linear)) = take()
+            {
+                let [x, y, _] = grid.grid.map(|n| n as usize);
+                let block_idx = [linear % x, linear / x % y, linear / (x * y)].map(|i| i as u32);
+                let seed = if options.seed == 0 { 0 } else { options.seed ^ (linear as u64 + 1) << 20 };
+                resident.push_back((at, Block::new(grid, block_idx, smem_bytes, seed)));
+            }
+            let Some((at, mut block)) = resident.pop_front() else { break };
+            let before = left.load(Relaxed);
+            let mut budget = before;
+            let result = block.round(&mut budget);
+            let spent = before - budget;
+            // Never fails: the closure always returns a value.
+            let _ = left.fetch_update(Relaxed, Relaxed, |n| Some(n.saturating_sub(spent)));
+            match result {
+                Ok(Round::Running) => resident.push_back((at, block)),
+                Ok(Round::Finished) => stats.add(block.env.stats),
+                Err(error) => {
+                    // Nobody starts another block; the error of the earliest block wins.
+                    next.store(n_blocks, Relaxed);
+                    let mut slot = first_error.lock().unwrap_or_else(|e| e.into_inner());
+                    if slot.as_ref().is_none_or(|(earlier, _)| at < *earlier) {
+                        *slot = Some((at, error));
+                    }
+                    break;
+                }
+            }
+        }
+        total.lock().unwrap_or_else(|e| e.into_inner()).add(stats);
+    };
+    let threads = options.threads.clamp(1, n_blocks.max(1));
+    if threads == 1 {
+        work();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(work);
+            }
+        });
+    }
+    match first_error.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some((_, error)) => Err(error),
+        None => Ok(total.into_inner().unwrap_or_else(|e| e.into_inner())),
+    }
+}

@@ -1,0 +1,361 @@
+//! How do loads, stores and asynchronous copies reach memory? Every lane's address is checked before it is used.
+
+use super::block::Env;
+use super::warp::{LANES, Pending, Row64, Warp};
+use crate::decode::op::{Addr, Elem, MemSpace, Op, PSrc, R};
+use crate::error::{Access, Space};
+use crate::memory::{LOCAL_TAG, PARAM_TAG, SHARED_TAG, TAG_MASK};
+
+/// What stopped a lane.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Memory { kind: MemoryFault, access: Access, space: Space, address: u64, bytes: u32 },
+    Barrier { barrier: u32, detail: String },
+    WarpSync { detail: String },
+    Trap,
+    TooManyInstructions,
+    StackOverflow,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum MemoryFault {
+    OutOfBounds,
+    Misaligned,
+    Uninitialised,
+}
+
+/// A fault and the lane it happened in.
+pub(crate) type Lane<T> = Result<T, Box<(u32, Fault)>>;
+
+/// A resolved place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Home {
+    Global,
+    Shared,
+    Local,
+    Param,
+}
+
+impl Home {
+    fn space(self) -> Space {
+        match self {
+            Home::Global => Space::Global,
+            Home::Shared => Space::Shared,
+            Home::Local => Space::Local,
+            Home::Param => Space::Param,
+        }
+    }
+}
+
+impl Warp {
+    /// Addresses of all lanes.
+    #[inline(always)]
+    pub(crate) fn addresses(&self, addr: Addr) -> Row64 {
+        let mut out = [0; LANES];
+        if addr.wide {
+            let row = self.get64(addr.base);
+            for lane in 0..LANES {
+                out[lane] = row[lane].wrapping_add_signed(i64::from(addr.offset));
+            }
+        } else {
+            let row = self.get32(addr.base);
+            for lane in 0..LANES {
+                out[lane] = u64::from(row[lane].wrapping_add_signed(addr.offset));
+            }
+        }
+        out
+    }
+}
+
+/// Which memory an address means.
+#[inline(always)]
+pub(crate) fn resolve(space: MemSpace, address: u64) -> (Home, u64) {
+    match space {
+        MemSpace::Global => (Home::Global, address),
+        MemSpace::Shared => {
+            (Home::Shared, if address & TAG_MASK == SHARED_TAG { address & !TAG_MASK } else { address })
+        }
+        MemSpace::Local => (Home::Local, address),
+        MemSpace::Param => (Home::Param, address),
+        MemSpace::Generic => match address & TAG_MASK {
+            SHARED_TAG => (Home::Shared, address & !TAG_MASK),
+            LOCAL_TAG => (Home::Local, address & !TAG_MASK),
+            PARAM_TAG => (Home::Param, address & !TAG_MASK),
+            _ => (Home::Global, address),
+        },
+    }
+}
+
+/// An access being checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    pub(crate) lane: usize,
+    pub(crate) access: Access,
+    pub(crate) home: Home,
+    pub(crate) address: u64,
+    pub(crate) bytes: u32,
+}
+
+impl Request {
+    #[cold]
+    pub(crate) fn fault<T>(&self, kind: MemoryFault) -> Lane<T> {
+        let fault = Fault::Memory {
+            kind,
+            access: self.access,
+            space: self.home.space(),
+            address: self.address,
+            bytes: self.bytes,
+        };
+        Err(Box::new((self.lane as u32, fault)))
+    }
+}
+
+impl Env<'_> {
+    /// Reads `n` elements of `bytes` bytes for one lane into `out`.
+    #[inline(always)]
+    pub(crate) fn load(&self, warp: &Warp, req: Request, bytes: u32, out: &mut [u64]) -> Lane<()> {
+        let at = req.address as usize;
+        if self.checks.alignment && !req.address.is_multiple_of(u64::from(req.bytes)) {
+            return req.fault(MemoryFault::Misaligned);
+        }
+        match req.home {
+            Home::Global => {
+                let Some((allocation, offset)) = self.memory.find(req.address, req.bytes.into()) else {
+                    return req.fault(MemoryFault::OutOfBounds);
+                };
+                if self.checks.uninitialised && !allocation.is_written(offset as usize, req.bytes) {
+                    return req.fault(MemoryFault::Uninitialised);
+                }
+                for (i, slot) in out.iter_mut().enumerate() {
+                    *slot = allocation.load(offset as usize + i * bytes as usize, bytes);
+                }
+            }
+            Home::Shared => {
+                if req.address.saturating_add(req.bytes.into()) > u64::from(self.shared.bytes) {
+                    return req.fault(MemoryFault::OutOfBounds);
+                }
+                if self.checks.uninitialised && !self.shared.is_written(at, req.bytes) {
+                    return req.fault(MemoryFault::Uninitialised);
+                }
+                for (i, slot) in out.iter_mut().enumerate() {
+                    *slot = self.shared.load(at + i * bytes as usize, bytes);
+                }
+            }
+            Home::Local => {
+                if req.address.saturating_add(req.bytes.into()) > warp.local.len() as u64 * 4 {
+                    return req.fault(MemoryFault::OutOfBounds);
+                }
+                for (i, slot) in out.iter_mut().enumerate() {
+                    *slot = warp.local_load(req.lane, at + i * bytes as usize, bytes);
+                }
+            }
+            Home::Param => {
+                for (i, slot) in out.iter_mut().enumerate() {
+                    let from = at.saturating_add(i * bytes as usize);
+                    let Some(data) = self.params.get(from..from.saturating_add(bytes as usize)) else {
+                        return req.fault(MemoryFault::OutOfBounds);
+                    };
+                    *slot = data.iter().rev().fold(0, |acc, &b| acc << 8 | u64::from(b));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes elements of `bytes` bytes for one lane.
+    #[inline(always)]
+    pub(crate) fn store(&mut self, warp: &mut Warp, req: Request, bytes: u32, values: &[u64]) -> Lane<()> {
+        let at = req.address as usize;
+        if self.checks.alignment && !req.address.is_multiple_of(u64::from(req.bytes)) {
+            return req.fault(MemoryFault::Misaligned);
+        }
+        match req.home {
+            Home::Global => {
+                let Some((allocation, offset)) = self.memory.find(req.address, req.bytes.into()) else {
+                    return req.fault(MemoryFault::OutOfBounds);
+                };
+                for (i, &value) in values.iter().enumerate() {
+                    allocation.store(offset as usize + i * bytes as usize, bytes, value);
+                }
+            }
+            Home::Shared => {
+                if req.address.saturating_add(req.bytes.into()) > u64::from(self.shared.bytes) {
+                    return req.fault(MemoryFault::OutOfBounds);
+                }
+                for (i, &value) in values.iter().enumerate() {
+                    self.shared.store(at + i * bytes as usize, bytes, value);
+                }
+            }
+            Home::Local => {
+                if req.address.saturating_add(req.bytes.into()) > warp.local.len() as u64 * 4 {
+                    return req.fault(MemoryFault::OutOfBounds);
+                }
+                for (i, &value) in values.iter().enumerate() {
+                    warp.local_store(req.lane, at + i * bytes as usize, bytes, value);
+                }
+            }
+            Home::Param => return req.fault(MemoryFault::OutOfBounds),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn exec_load(&mut self, warp: &mut Warp, m: u32, elem: Elem, dst: [R; 4], addr: Addr) -> Lane<()> {
+        let addresses = warp.addresses(addr);
+        let n = usize::from(elem.n);
+        let bytes = u32::from(elem.bytes);
+        let mut rows = [[0u64; LANES]; 4];
+        let _guard = (elem.strong && bytes == 8).then(|| self.memory.wide_lock.lock());
+        let mut rest = m;
+        while rest != 0 {
+            let lane = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let (home, address) = resolve(addr.space, addresses[lane]);
+            let req = Request { lane, access: Access::Read, home, address, bytes: bytes * n as u32 };
+            let mut out = [0; 4];
+            self.load(warp, req, bytes, &mut out[..n])?;
+            for (row, value) in rows.iter_mut().zip(&out[..n]) {
+                row[lane] = *value;
+            }
+        }
+        for (row, &d) in rows.iter_mut().zip(&dst[..n]) {
+            if elem.signed && bytes < 8 {
+                let shift = 64 - 8 * bytes;
+                for x in row.iter_mut() {
+                    *x = ((*x << shift) as i64 >> shift) as u64;
+                }
+            }
+            if elem.wide {
+                warp.set64(d, m, row);
+            } else {
+                let keep = if elem.short { 0xffff } else { u32::MAX };
+                warp.set32(d, m, &row.map(|x| x as u32 & keep));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn exec_store(&mut self, warp: &mut Warp, m: u32, elem: Elem, src: [R; 4], addr: Addr) -> Lane<()> {
+        let addresses = warp.addresses(addr);
+        let n = usize::from(elem.n);
+        let bytes = u32::from(elem.bytes);
+        let memory = self.memory;
+        let _guard = (elem.strong && bytes == 8).then(|| memory.wide_lock.lock());
+        let mut rest = m;
+        while rest != 0 {
+            let lane = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let (home, address) = resolve(addr.space, addresses[lane]);
+            let req = Request { lane, access: Access::Write, home, address, bytes: bytes * n as u32 };
+            let mut values = [0; 4];
+            for (slot, &r) in values.iter_mut().zip(&src[..n]) {
+                *slot = if elem.wide { warp.get64(r)[lane] } else { u64::from(warp.get32(r)[lane]) };
+            }
+            self.store(warp, req, bytes, &values[..n])?;
+        }
+        Ok(())
+    }
+
+    /// Starts one asynchronous copy per lane; the data is read now and lands at the wait.
+    pub(crate) fn exec_cp_async(&mut self, warp: &mut Warp, m: u32, op: &Op) -> Lane<()> {
+        let &Op::CpAsync { dst, src, bytes, size, ignore } = op else { return Ok(()) };
+        let (to, from) = (warp.addresses(dst), warp.addresses(src));
+        let ignored = ignore.map_or(0, |p: PSrc| warp.pred(p));
+        let total = u32::from(bytes);
+        for lane in (0..LANES).filter(|lane| m >> lane & 1 == 1) {
+            let (home, address) = resolve(MemSpace::Shared, to[lane]);
+            let target = Request { lane, access: Access::Write, home, address, bytes: total };
+            if self.checks.alignment && !address.is_multiple_of(total.into()) {
+                return target.fault(MemoryFault::Misaligned);
+            }
+            if address.saturating_add(total.into()) > u64::from(self.shared.bytes) {
+                return target.fault(MemoryFault::OutOfBounds);
+            }
+            let wanted = size.map_or(total, |r| warp.get32(r)[lane]);
+            let source = Request { lane, access: Access::Read, home: Home::Global, address: from[lane], bytes: wanted };
+            if wanted > total {
+                let detail = format!("cp.async of {total} B with a source size of {wanted} B");
+                return Err(Box::new((lane as u32, Fault::WarpSync { detail })));
+            }
+            let take = if ignored >> lane & 1 == 1 { 0 } else { wanted };
+            let mut pending = Pending {
+                lane: lane as u8,
+                bytes,
+                written: u16::MAX,
+                group: warp.committed[lane],
+                dst: address as u32,
+                data: [0; 16],
+            };
+            if self.checks.alignment && take > 0 && !from[lane].is_multiple_of(total.into()) {
+                return source.fault(MemoryFault::Misaligned);
+            }
+            if take > 0 {
+                let Some((allocation, offset)) = self.memory.find(from[lane], take.into()) else {
+                    return source.fault(MemoryFault::OutOfBounds);
+                };
+                for i in 0..take as usize {
+                    pending.data[i] = allocation.load(offset as usize + i, 1) as u8;
+                    if !allocation.is_written(offset as usize + i, 1) {
+                        pending.written &= !(1 << i);
+                    }
+                }
+            }
+            if self.checks.uninitialised {
+                self.shared.forget(address as usize, total);
+            }
+            warp.pending.push(pending);
+        }
+        Ok(())
+    }
+
+    /// Lands the copies of lanes in `m` until at most `keep` committed groups are pending; `None` lands all.
+    pub(crate) fn exec_cp_wait(&mut self, warp: &mut Warp, m: u32, keep: Option<u32>) {
+        let committed = warp.committed;
+        let mut pending = std::mem::take(&mut warp.pending);
+        pending.retain(|p| {
+            let lane = usize::from(p.lane);
+            let due = match keep {
+                None => true,
+                Some(keep) => p.group < committed[lane].saturating_sub(keep),
+            };
+            if m >> lane & 1 == 0 || !due {
+                return true;
+            }
+            for i in 0..usize::from(p.bytes) {
+                let at = p.dst as usize + i;
+                self.shared.store(at, 1, u64::from(p.data[i]));
+                if p.written >> i & 1 == 0 {
+                    self.shared.forget(at, 1);
+                }
+            }
+            false
+        });
+        warp.pending = pending;
+    }
+}
+
+impl Warp {
+    fn local_load(&self, lane: usize, at: usize, bytes: u32) -> u64 {
+        if bytes >= 4 && at.is_multiple_of(4) {
+            let low = u64::from(self.local[at / 4][lane]);
+            return if bytes == 8 { low | u64::from(self.local[at / 4 + 1][lane]) << 32 } else { low };
+        }
+        (0..bytes as usize)
+            .rev()
+            .fold(0, |acc, i| acc << 8 | u64::from((self.local[(at + i) / 4][lane] >> ((at + i) % 4 * 8)) as u8))
+    }
+
+    fn local_store(&mut self, lane: usize, at: usize, bytes: u32, value: u64) {
+        if bytes >= 4 && at.is_multiple_of(4) {
+            self.local[at / 4][lane] = value as u32;
+            if bytes == 8 {
+                self.local[at / 4 + 1][lane] = (value >> 32) as u32;
+            }
+            return;
+        }
+        for i in 0..bytes as usize {
+            let shift = (at + i) % 4 * 8;
+            let word = &mut self.local[(at + i) / 4][lane];
+            *word = *word & !(0xff << shift) | u32::from((value >> (8 * i)) as u8) << shift;
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! How does a kernel run? Blocks of warps, warps of groups of lanes, one decoded instruction at a time.
+//!
+//! `warp` holds registers and divergence, `step` executes, `block` schedules and owns shared memory and barriers;
+//! the rest is arithmetic and memory, by class.
+
+mod access;
+mod alu;
+mod atomic;
+pub(crate) mod block;
+mod float;
+mod num;
+mod shared;
+mod step;
+mod sync;
+mod tensor;
+mod warp;
