@@ -32,7 +32,7 @@ pub enum DescFault {
         /// How many there are.
         count: usize,
     },
-    /// A program loads from a buffer the kernel only writes, or updates elsewhere.
+    /// A program loads from a buffer the kernel writes: points have no order, so it may see either value.
     #[error("{place}: instruction {at} loads buffer {buffer}, which is {access:?}")]
     Load {
         /// Part of the body.
@@ -141,8 +141,6 @@ struct Site<'a> {
     place: &'static str,
     axes: usize,
     accs: &'a [Kind],
-    /// Stores stand beside it, so it may load the element of an Update buffer it replaces.
-    stores: bool,
 }
 
 struct Check<'a> {
@@ -197,8 +195,7 @@ impl Check<'_> {
                 }
                 Instr::Load { buffer, index: _ } => {
                     let access = self.desc.buffers[buffer as usize].access;
-                    let readable = access == Access::Read || (access == Access::Update && site.stores);
-                    self.ensure(readable, DescFault::Load { place, at, buffer, access });
+                    self.ensure(access == Access::Read, DescFault::Load { place, at, buffer, access });
                 }
                 Instr::Unary(op, x) => {
                     let kind = kinds[x.0 as usize];
@@ -227,7 +224,7 @@ impl Check<'_> {
 
     /// Kind of a value whose program sees no accumulators.
     fn value(&mut self, value: &Value, place: &'static str, axes: usize) -> Option<Kind> {
-        let kinds = self.program(&value.program, &Site { place, axes, accs: &[], stores: false });
+        let kinds = self.program(&value.program, &Site { place, axes, accs: &[] });
         self.register(&kinds, value.reg, place)
     }
 
@@ -268,7 +265,7 @@ impl Check<'_> {
     fn map(&mut self, body: &MapBody) {
         let MapBody { space, program, stores } = body;
         self.space(&[space]);
-        let kinds = self.program(program, &Site { place: "program", axes: space.len(), accs: &[], stores: true });
+        let kinds = self.program(program, &Site { place: "program", axes: space.len(), accs: &[] });
         self.stores(stores, &kinds);
     }
 
@@ -276,9 +273,9 @@ impl Check<'_> {
         let ReduceBody { outer, inner, element, accs, epilogue, stores } = body;
         self.space(&[outer, inner]);
         let axes = outer.len() + inner.len();
-        let kinds = self.program(element, &Site { place: "element", axes, accs: &[], stores: false });
+        let kinds = self.program(element, &Site { place: "element", axes, accs: &[] });
         let accs: Vec<Kind> = accs.iter().map(|acc| self.acc(*acc, &kinds)).collect();
-        let site = Site { place: "epilogue", axes: outer.len(), accs: &accs, stores: true };
+        let site = Site { place: "epilogue", axes: outer.len(), accs: &accs };
         let kinds = self.program(epilogue, &site);
         self.stores(stores, &kinds);
     }
@@ -305,7 +302,7 @@ impl Check<'_> {
         self.ensure(kind != Kind::Bool, DescFault::Kind { place: "lhs", expected: Kind::Float, got: kind });
         self.value_of(rhs, "rhs", batch.len() + cols.len() + summed.len(), kind);
         let axes = batch.len() + rows.len() + cols.len();
-        let site = Site { place: "epilogue", axes, accs: &[kind], stores: fold.is_none() };
+        let site = Site { place: "epilogue", axes, accs: &[kind] };
         let mut kinds = self.program(epilogue, &site);
         if let Some(fold) = fold {
             let folds = fold.axes as usize;
@@ -314,7 +311,7 @@ impl Check<'_> {
             self.ensure(combines, DescFault::Body { rule: "a fold is a sum, product, maximum or minimum" });
             let acc = self.acc(Acc { op: fold.op, value: fold.value }, &kinds);
             let axes = axes.saturating_sub(folds);
-            kinds = self.program(&fold.epilogue, &Site { place: "fold epilogue", axes, accs: &[acc], stores: true });
+            kinds = self.program(&fold.epilogue, &Site { place: "fold epilogue", axes, accs: &[acc] });
         }
         self.stores(stores, &kinds);
     }
@@ -331,7 +328,7 @@ impl Check<'_> {
         }
         self.value_of(low, "low", 1, Kind::Int);
         self.value_of(high, "high", 1, Kind::Int);
-        let site = Site { place: "epilogue", axes: 3, accs: &[Kind::Float], stores: true };
+        let site = Site { place: "epilogue", axes: 3, accs: &[Kind::Float] };
         let kinds = self.program(epilogue, &site);
         self.stores(stores, &kinds);
     }
@@ -406,13 +403,14 @@ fn binary_takes(op: BinaryOp, kind: Kind) -> bool {
     match op {
         BinaryOp::And | BinaryOp::Or | BinaryOp::Xor => kind != Kind::Float,
         BinaryOp::Pow => kind == Kind::Float,
-        BinaryOp::Add
-        | BinaryOp::Sub
-        | BinaryOp::Mul
-        | BinaryOp::Div
-        | BinaryOp::Rem
-        | BinaryOp::Max
-        | BinaryOp::Min => kind != Kind::Bool,
-        BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge => true,
+        BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Rem => kind != Kind::Bool,
+        BinaryOp::Max
+        | BinaryOp::Min
+        | BinaryOp::Eq
+        | BinaryOp::Ne
+        | BinaryOp::Lt
+        | BinaryOp::Le
+        | BinaryOp::Gt
+        | BinaryOp::Ge => true,
     }
 }

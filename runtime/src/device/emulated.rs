@@ -1,0 +1,156 @@
+//! How do kernels run without a GPU? Their PTX on the emulator, every access checked.
+//!
+//! Law: each buffer is an allocation of its own, so that a kernel that leaves one is caught, and a byte nobody wrote
+//! is never handed out.
+
+use super::{Arg, Backend, BufferId, KernelId, Slice, Slots, images};
+use crate::error::DeviceError;
+use enel_bundle::{Bundle, Launch};
+use enel_emulator::{Memory, MemoryError, Module, Options};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+struct Allocation {
+    address: u64,
+    size_bytes: usize,
+}
+
+struct Loaded {
+    name: String,
+    module: Arc<Module>,
+    launch: Launch,
+}
+
+/// The PTX machine as a device.
+pub(super) struct EmulatedDevice {
+    memory: Memory,
+    buffers: Slots<Allocation>,
+    kernels: Vec<Loaded>,
+    /// Kernels compiled together share one text.
+    modules: HashMap<Vec<u8>, Arc<Module>>,
+}
+
+fn memory_error(source: MemoryError) -> DeviceError {
+    DeviceError::EmulatedMemory(source)
+}
+
+impl EmulatedDevice {
+    pub(super) fn open() -> EmulatedDevice {
+        let (memory, buffers) = (Memory::new(), Slots::new());
+        EmulatedDevice { memory, buffers, kernels: Vec::new(), modules: HashMap::new() }
+    }
+
+    fn address(&self, slice: Slice) -> Result<u64, DeviceError> {
+        let Slice { buffer, offset_bytes, size_bytes } = slice;
+        let fits = |a: &&Allocation| offset_bytes.checked_add(size_bytes).is_some_and(|end| end <= a.size_bytes);
+        let found = self.buffers.get(buffer.0).filter(fits);
+        found.map(|a| a.address + offset_bytes as u64).ok_or(DeviceError::Unknown { what: "buffer", id: buffer.0 })
+    }
+}
+
+impl Backend for EmulatedDevice {
+    fn name(&self) -> String {
+        "emulated".to_owned()
+    }
+
+    fn allocate(&mut self, size_bytes: usize) -> Result<BufferId, DeviceError> {
+        let address = self.memory.alloc(size_bytes).map_err(memory_error)?;
+        Ok(BufferId(self.buffers.insert(Allocation { address, size_bytes })))
+    }
+
+    fn free(&mut self, buffer: BufferId) {
+        if let Some(allocation) = self.buffers.take(buffer.0) {
+            // The address is one `alloc` gave and its slot is gone, so this cannot fail twice.
+            let _ = self.memory.free(allocation.address);
+        }
+    }
+
+    fn upload(&mut self, to: Slice, bytes: &[u8]) -> Result<(), DeviceError> {
+        let address = self.address(to)?;
+        if bytes.len() != to.size_bytes {
+            return Err(DeviceError::Ranges { first: 0, second: 1 });
+        }
+        self.memory.write(address, bytes).map_err(memory_error)
+    }
+
+    fn download(&mut self, from: Slice, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        let address = self.address(from)?;
+        if bytes.len() != from.size_bytes {
+            return Err(DeviceError::Ranges { first: 0, second: 1 });
+        }
+        if !self.memory.is_written(address, bytes.len()).map_err(memory_error)? {
+            return Err(DeviceError::Unwritten { size_bytes: bytes.len() });
+        }
+        self.memory.read(address, bytes).map_err(memory_error)
+    }
+
+    fn copy(&mut self, from: Slice, to: Slice) -> Result<(), DeviceError> {
+        let (source, target) = (self.address(from)?, self.address(to)?);
+        if from.size_bytes != to.size_bytes {
+            return Err(DeviceError::Ranges { first: 0, second: 1 });
+        }
+        self.memory.copy(target, source, from.size_bytes).map_err(memory_error)
+    }
+
+    fn fill(&mut self, slice: Slice, byte: u8) -> Result<(), DeviceError> {
+        let address = self.address(slice)?;
+        self.memory.fill(address, slice.size_bytes, byte).map_err(memory_error)
+    }
+
+    fn load(&mut self, bundle: &Bundle, kernel: usize) -> Result<KernelId, DeviceError> {
+        let id = kernel as u32;
+        let found = bundle.kernels.get(kernel).ok_or(DeviceError::Unknown { what: "kernel", id })?;
+        let missing = || images::missing(bundle, id, "the emulator, which reads text");
+        let launch = found.launch.clone().ok_or_else(missing)?;
+        let image = images::plainest_ptx(&bundle.images, id).ok_or_else(missing)?;
+        let module = match self.modules.get(&image.bytes) {
+            Some(module) => module.clone(),
+            None => {
+                let broken = |message: String| DeviceError::Launch { kernel: found.name.clone(), message };
+                let text = std::str::from_utf8(&image.bytes).map_err(|e| broken(format!("its PTX: {e}")))?;
+                let module = Module::parse(text).map_err(|e| broken(format!("its PTX: {e}")))?;
+                let module = Arc::new(module);
+                self.modules.insert(image.bytes.clone(), module.clone());
+                module
+            }
+        };
+        // Buffers in Desc order, then sizes, eight bytes each.
+        let expected = found.desc.buffers.len() + found.desc.dynamics.len();
+        let fits = |e: &enel_emulator::Entry| e.params.len() == expected && e.params.iter().all(|p| p.bytes == 8);
+        if !module.entry(&launch.entry).is_some_and(fits) {
+            let message = format!("its PTX has no entry `{}` with {expected} arguments of 8 B", launch.entry);
+            return Err(DeviceError::Launch { kernel: found.name.clone(), message });
+        }
+        self.kernels.push(Loaded { name: found.name.clone(), module, launch });
+        Ok(KernelId(self.kernels.len() as u32 - 1))
+    }
+
+    fn launch(&mut self, kernel: KernelId, args: &[Arg], dynamics: &[i64]) -> Result<(), DeviceError> {
+        let unknown = DeviceError::Unknown { what: "kernel", id: kernel.0 };
+        let mut packed = Vec::with_capacity(args.len() + dynamics.len());
+        for arg in args {
+            packed.push(enel_emulator::Arg::U64(self.address(arg.slice)?));
+        }
+        packed.extend(dynamics.iter().map(|d| enel_emulator::Arg::I64(*d)));
+        let Loaded { name, module, launch } = self.kernels.get(kernel.0 as usize).ok_or(unknown)?;
+        let Some(grid) = images::grid(name, launch, dynamics)? else { return Ok(()) };
+        let launch = enel_emulator::Launch {
+            entry: &launch.entry,
+            grid,
+            block: [launch.threads, 1, 1],
+            dynamic_smem_bytes: launch.smem_bytes,
+            args: &packed,
+        };
+        let failed = |source| DeviceError::Emulated { kernel: name.clone(), source: Box::new(source) };
+        enel_emulator::launch(module, &mut self.memory, &launch, &Options::default()).map_err(failed)?;
+        Ok(())
+    }
+
+    fn synchronize(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn separate_buffers(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,269 @@
+//! How do weights reach the device? Checked and converted once, merged by the bind steps, shared between plans.
+//!
+//! Law: binding is all or nothing; every fault of the source is found before anything changes.
+
+use super::{Session, allocate, check_dynamics};
+use crate::device::{Arg, Backend, Slice};
+use crate::error::BindError;
+use crate::weights::{self, WeightFault, WeightSource};
+use enel_bundle::{Access, Buffer, BufferKind, Bundle, Call, Plan, Step};
+use enel_types::DType;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How a bound buffer came to be: equal origins hold equal bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    Weight(String, DType),
+    Copy(u32),
+    Result {
+        kernel: u32,
+        inputs: Vec<u32>,
+        dynamics: Vec<i64>,
+        position: usize,
+    },
+    /// Written more than once: shared with nothing.
+    Own {
+        plan: usize,
+        buffer: u32,
+    },
+}
+
+/// Numbers of origins.
+#[derive(Default)]
+struct Origins(BTreeMap<Origin, u32>);
+
+impl Origins {
+    fn number(&mut self, origin: Origin) -> u32 {
+        let next = self.0.len() as u32;
+        *self.0.entry(origin).or_insert(next)
+    }
+}
+
+impl Session {
+    /// Takes every weight from `source`, converts it to its buffer's dtype and runs the bind steps.
+    ///
+    /// Binding again replaces all weights. Weights that only bind steps read are given back afterwards.
+    ///
+    /// # Errors
+    /// [`BindError::Weights`] lists every weight that is missing or wrong.
+    pub fn bind(&mut self, source: &dyn WeightSource) -> Result<(), BindError> {
+        let bundle = self.bundle.clone();
+        let needed = needed(&bundle)?;
+        check_all(source, &needed)?;
+        self.unbind();
+        let result = self.fill(&bundle, source, &needed);
+        if result.is_err() {
+            self.unbind();
+        }
+        result
+    }
+
+    fn unbind(&mut self) {
+        self.forget_prepared();
+        let device = self.device.backend();
+        for slice in std::mem::take(&mut self.weights).into_values().chain(self.bound.drain(..)) {
+            device.free(slice.buffer);
+        }
+        for plan in &mut self.plans {
+            plan.fixed.fill(None);
+        }
+    }
+
+    fn fill(
+        &mut self,
+        bundle: &Bundle,
+        source: &dyn WeightSource,
+        needed: &BTreeMap<(String, DType), Vec<usize>>,
+    ) -> Result<(), BindError> {
+        for key in needed.keys() {
+            let failed = |source| BindError::Device { place: format!("weight `{}`", key.0), source: Box::new(source) };
+            let value = || BindError::Weights(vec![WeightFault::Value { name: key.0.clone(), expected: key.1 }]);
+            // Conversion happens one weight at a time: a whole converted checkpoint need not fit the host.
+            let view = source.tensor(&key.0).ok_or_else(value)?;
+            let bytes = weights::convert(&view, key.1).ok_or_else(value)?;
+            let device = self.device.backend();
+            let slice = allocate(device, bytes.len()).map_err(failed)?;
+            self.weights.insert(key.clone(), slice);
+            device.upload(slice, &bytes).map_err(failed)?;
+        }
+        let mut origins = Origins::default();
+        let mut known: BTreeMap<u32, Slice> = BTreeMap::new();
+        for (at, plan) in bundle.plans.iter().enumerate() {
+            self.bind_plan((at, plan), bundle, &mut origins, &mut known)?;
+        }
+        let failed = |source| BindError::Device { place: "the end".to_owned(), source: Box::new(source) };
+        self.device.backend().synchronize().map_err(failed)?;
+        self.release_merged(bundle);
+        Ok(())
+    }
+
+    fn bind_plan(
+        &mut self,
+        (at, plan): (usize, &Plan),
+        bundle: &Bundle,
+        origins: &mut Origins,
+        known: &mut BTreeMap<u32, Slice>,
+    ) -> Result<(), BindError> {
+        let numbers = numbers(at, plan, bundle, origins)?;
+        let mut fresh = vec![false; plan.buffers.len()];
+        for (index, buffer) in plan.buffers.iter().enumerate() {
+            let slice = match &buffer.kind {
+                BufferKind::Weight(name) => self.weights.get(&(name.clone(), buffer.dtype)).copied(),
+                BufferKind::Bound => match numbers[index].and_then(|n| known.get(&n)) {
+                    Some(shared) => Some(*shared),
+                    None => {
+                        let size_bytes = buffer.bytes(&[]).map_err(BindError::Size)?;
+                        let place = format!("bound buffer {index} of plan `{}`", plan.name);
+                        let failed = |source| BindError::Device { place, source: Box::new(source) };
+                        let slice = allocate(self.device.backend(), size_bytes).map_err(failed)?;
+                        self.bound.push(slice);
+                        fresh[index] = true;
+                        known.extend(numbers[index].map(|n| (n, slice)));
+                        Some(slice)
+                    }
+                },
+                BufferKind::Input(_) | BufferKind::State(_) | BufferKind::Output(_) | BufferKind::Temp => None,
+            };
+            self.plans[at].fixed[index] = slice;
+        }
+        for (index, step) in plan.bind.iter().enumerate() {
+            // Another plan already ran this very step when every buffer it writes is shared with it.
+            if written(step, bundle).iter().any(|b| fresh[*b as usize]) {
+                self.bind_step(at, index, step, bundle)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bind_step(&mut self, at: usize, index: usize, step: &Step, bundle: &Bundle) -> Result<(), BindError> {
+        let plan = &bundle.plans[at];
+        let place = || format!("bind step {index} of plan `{}`", plan.name);
+        let slices = &self.plans[at].fixed;
+        // A checked plan's bind steps touch weights and bound buffers only, and all of those have a place by now.
+        let slice = |b: &u32| slices[*b as usize].unwrap_or_else(|| unreachable!("bind step on an unplaced buffer"));
+        let device: &mut dyn Backend = self.device.backend();
+        let result = match step {
+            Step::Copy { from, to } => device.copy(slice(from), slice(to)),
+            Step::Call(call) => {
+                let kernel = &bundle.kernels[call.kernel as usize];
+                let dynamics = dynamics(call)?;
+                check_dynamics(&plan.name, kernel, &dynamics)?;
+                let roles = kernel.desc.buffers.iter();
+                let arg = |(b, role): (&u32, &enel_bundle::BufferRole)| Arg { slice: slice(b), access: role.access };
+                let args: Vec<Arg> = call.buffers.iter().zip(roles).map(arg).collect();
+                device.launch(self.kernels[call.kernel as usize], &args, &dynamics)
+            }
+        };
+        result.map_err(|source| BindError::Device { place: place(), source: Box::new(source) })
+    }
+
+    /// Gives back weights that no step of a run and no output reads.
+    fn release_merged(&mut self, bundle: &Bundle) {
+        let mut used = BTreeSet::new();
+        for (plan, memory) in bundle.plans.iter().zip(&mut self.plans) {
+            let touched = plan.steps.iter().flat_map(Plan::touched).chain(plan.outputs.iter().map(|o| o.buffer));
+            let touched: BTreeSet<u32> = touched.collect();
+            for (index, buffer) in plan.buffers.iter().enumerate() {
+                let BufferKind::Weight(name) = &buffer.kind else { continue };
+                if touched.contains(&(index as u32)) {
+                    used.insert((name.clone(), buffer.dtype));
+                } else {
+                    memory.fixed[index] = None;
+                }
+            }
+        }
+        let device = self.device.backend();
+        self.weights.retain(|key, slice| {
+            let keep = used.contains(key);
+            if !keep {
+                device.free(slice.buffer);
+            }
+            keep
+        });
+    }
+}
+
+fn needed(bundle: &Bundle) -> Result<BTreeMap<(String, DType), Vec<usize>>, BindError> {
+    let mut needed = BTreeMap::new();
+    for buffer in bundle.plans.iter().flat_map(|p| &p.buffers) {
+        let Buffer { kind, dtype, .. } = buffer;
+        if let BufferKind::Weight(name) = kind {
+            needed.insert((name.clone(), *dtype), buffer.extents(&[]).map_err(BindError::Size)?);
+        }
+    }
+    Ok(needed)
+}
+
+fn check_all(source: &dyn WeightSource, needed: &BTreeMap<(String, DType), Vec<usize>>) -> Result<(), BindError> {
+    let check = |((name, dtype), shape): (&(String, DType), &Vec<usize>)| {
+        weights::check(name, source.tensor(name), *dtype, shape).err()
+    };
+    let mut faults: Vec<WeightFault> = needed.iter().filter_map(check).collect();
+    // A weight stored in two dtypes would be listed twice.
+    faults.dedup();
+    if faults.is_empty() { Ok(()) } else { Err(BindError::Weights(faults)) }
+}
+
+fn dynamics(call: &Call) -> Result<Vec<i64>, BindError> {
+    call.dynamics.iter().map(|d| d.eval(&[]).map_err(BindError::Size)).collect()
+}
+
+/// The buffers a step writes.
+fn written(step: &Step, bundle: &Bundle) -> Vec<u32> {
+    match step {
+        Step::Copy { from: _, to } => vec![*to],
+        Step::Call(call) => {
+            let roles = &bundle.kernels[call.kernel as usize].desc.buffers;
+            let pairs = call.buffers.iter().zip(roles);
+            pairs.filter(|(_, role)| role.access != Access::Read).map(|(b, _)| *b).collect()
+        }
+    }
+}
+
+/// The origin of every weight and bound buffer of a plan.
+fn numbers(at: usize, plan: &Plan, bundle: &Bundle, origins: &mut Origins) -> Result<Vec<Option<u32>>, BindError> {
+    let mut writes = vec![0u32; plan.buffers.len()];
+    for buffer in plan.bind.iter().flat_map(|step| written(step, bundle)) {
+        writes[buffer as usize] += 1;
+    }
+    let mut numbers: Vec<Option<u32>> = vec![None; plan.buffers.len()];
+    for (index, buffer) in plan.buffers.iter().enumerate() {
+        numbers[index] = match &buffer.kind {
+            BufferKind::Weight(name) => Some(origins.number(Origin::Weight(name.clone(), buffer.dtype))),
+            BufferKind::Bound if writes[index] > 1 => {
+                Some(origins.number(Origin::Own { plan: at, buffer: index as u32 }))
+            }
+            BufferKind::Bound
+            | BufferKind::Input(_)
+            | BufferKind::State(_)
+            | BufferKind::Output(_)
+            | BufferKind::Temp => None,
+        };
+    }
+    for step in &plan.bind {
+        match step {
+            Step::Copy { from, to } => {
+                if let (Some(from), 1) = (numbers[*from as usize], writes[*to as usize]) {
+                    numbers[*to as usize] = Some(origins.number(Origin::Copy(from)));
+                }
+            }
+            Step::Call(call) => {
+                let dynamics = dynamics(call)?;
+                let roles = &bundle.kernels[call.kernel as usize].desc.buffers;
+                let reads = call.buffers.iter().zip(roles).filter(|(_, role)| role.access != Access::Write);
+                let inputs: Option<Vec<u32>> = reads.map(|(b, _)| numbers[*b as usize]).collect();
+                for (position, (&b, role)) in call.buffers.iter().zip(roles).enumerate() {
+                    if role.access == Access::Read || writes[b as usize] != 1 {
+                        continue;
+                    }
+                    if let Some(inputs) = inputs.clone() {
+                        let (kernel, dynamics) = (call.kernel, dynamics.clone());
+                        let origin = Origin::Result { kernel, inputs, dynamics, position };
+                        numbers[b as usize] = Some(origins.number(origin));
+                    }
+                }
+            }
+        }
+    }
+    Ok(numbers)
+}
