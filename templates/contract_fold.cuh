@@ -1,3 +1,4 @@
+{#- The kernel around tile_product: results go through `folded_value` back to stage, then into accumulators. -#}
 constexpr int SEGMENTS = {{ segments }};
 constexpr int FOLDS = (SEGMENTS * BN + THREADS - 1) / THREADS;
 

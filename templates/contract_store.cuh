@@ -1,3 +1,4 @@
+{#- The kernel around tile_product: each result goes to `result`, neighbouring threads along columns. -#}
 {% include "entry.cuh" %}
     extern __shared__ float4 smem[];
     float* stage = reinterpret_cast<float*>(smem);

@@ -1,10 +1,19 @@
 //! How does a compiled graph run on a device? Front, kernels for that device, session, values back.
 
-use anyhow::{Result, bail};
+use crate::compile::toolchain;
+use anyhow::{Context, Result};
+use enel_bundle::Bundle;
+use enel_codegen::{Forge, add_images};
 use enel_interp::Tensor;
-use enel_ir::Graph;
-use enel_lower::FrontConfig;
+use enel_ir::{Graph, InputKind};
+use enel_lower::{FrontConfig, compile};
+use enel_nvrtc::{Arch, Cache, Compiler, locate};
+use enel_passes::Mode;
+use enel_runtime::{Device, HostTensor, Session};
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What one run is given.
 #[derive(Clone, Copy, Debug)]
@@ -15,15 +24,100 @@ pub struct Feed<'a> {
     pub inputs: &'a BTreeMap<String, Tensor>,
 }
 
+/// Targets a device named `device` needs; none for cpu.
+///
+/// # Errors
+/// `auto` with a GPU that does not open.
+pub fn targets(device: &Device) -> Vec<Arch> {
+    let name = device.name();
+    if name.starts_with("cpu") {
+        vec![]
+    } else if name.starts_with("emulated") {
+        vec![Arch::COMPUTE_80]
+    } else {
+        vec![Arch::SM_80, Arch::SM_90A]
+    }
+}
+
+/// Compiles graphs into a bundle with images for `targets`.
+///
+/// # Errors
+/// What the front, the templates or NVRTC report; a missing compiler library names the command that installs it.
+pub fn build(graphs: &[&Graph], config: &FrontConfig, targets: &[Arch]) -> Result<Bundle> {
+    let compiled = compile(graphs, config)?;
+    let mode = match config.mode {
+        Mode::F32 => "f32",
+        Mode::Bf16 => "bf16",
+    };
+    let mut bundle =
+        Bundle { mode: mode.to_owned(), plans: compiled.plans, kernels: compiled.kernels, ..Bundle::default() };
+    if targets.is_empty() {
+        return Ok(bundle);
+    }
+    let compiler = Compiler::open(&locate(&toolchain::search())?)?;
+    let cache = cache_dir().map(|dir| Cache::open(&dir.join("kernels"))).transpose()?;
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let forge = Forge { compiler: &compiler, cache: cache.as_ref(), threads, progress: &|_| {} };
+    add_images(&mut bundle, targets, &forge)?;
+    Ok(bundle)
+}
+
+/// The user's cache folder, `$XDG_CACHE_HOME/enel` or `~/.cache/enel`.
+pub fn cache_dir() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").filter(|p| p.is_absolute()).or_else(|| set("HOME").map(|h| h.join(".cache")))?;
+    Some(base.join("enel"))
+}
+
 /// Compiles `graph` for `device` and runs it once.
 ///
 /// # Errors
 /// What compiling, opening the device or running gives.
 pub fn run_graph(
-    _graph: &Graph,
-    _config: &FrontConfig,
+    graph: &Graph,
+    config: &FrontConfig,
     device: &str,
-    _feed: &Feed<'_>,
+    feed: &Feed<'_>,
 ) -> Result<BTreeMap<String, Tensor>> {
-    bail!("device `{device}` is not wired yet")
+    let device = Device::open(device)?;
+    let bundle = build(&[graph], config, &targets(&device))?;
+    let mut session = Session::new(Arc::new(bundle), device)?;
+    let host = |t: &Tensor| HostTensor::new(t.dtype, &t.shape, t.to_bytes());
+    let mut weights = BTreeMap::new();
+    let mut inputs = BTreeMap::new();
+    let mut states = Vec::new();
+    for (_, name, kind) in graph.inputs() {
+        let tensor = host(feed.inputs.get(name).with_context(|| format!("no value for `{name}`"))?)?;
+        match kind {
+            InputKind::Weight => drop(weights.insert(name.to_owned(), tensor)),
+            InputKind::Data => drop(inputs.insert(name.to_owned(), tensor)),
+            InputKind::State => states.push((name.to_owned(), tensor)),
+        }
+    }
+    session.bind(&weights)?;
+    let symbols: Vec<(&str, i64)> =
+        graph.symbols.iter().zip(feed.symbols).map(|(s, &v)| (s.name.as_str(), v)).collect();
+    session.set_state_symbols(&symbols)?;
+    for (name, tensor) in &states {
+        let mut state = session.state(name)?;
+        let value = converted(tensor, state.dtype())?;
+        state.write(&value)?;
+    }
+    let mut outputs = session.run(graph.name(), &symbols, &inputs)?;
+    for output in graph.outputs() {
+        if let Some(id) = output.updates
+            && let Some((_, name, _)) = graph.inputs().find(|(i, ..)| *i == id)
+        {
+            outputs.insert(output.name.clone(), session.state(name)?.read()?);
+        }
+    }
+    let back = |(name, t): (String, HostTensor)| Ok((name, Tensor::from_bytes(t.dtype(), t.shape(), t.bytes())?));
+    outputs.into_iter().map(back).collect()
+}
+
+/// A state may be stored in a narrower dtype than the graph declares.
+fn converted(tensor: &HostTensor, to: enel_ir::DType) -> Result<HostTensor> {
+    let wide = Tensor::from_bytes(tensor.dtype(), tensor.shape(), tensor.bytes())?;
+    let narrow = Tensor::new(to, &wide.shape, wide.values)?;
+    Ok(HostTensor::new(to, tensor.shape(), narrow.to_bytes())?)
 }

@@ -253,6 +253,7 @@ impl<'d> Unit<'d> {
         context.insert("entry", &self.entry);
         context.insert("index", self.index);
         context.insert("threads", &plan.threads);
+        context.insert("blocks", &plan.blocks);
         context.insert("functions", &self.functions);
         context.insert("fields", &self.fields());
         context.insert("params", &self.params());
@@ -362,6 +363,8 @@ pub(crate) struct LaunchPlan<'a> {
     pub(crate) lists: &'a [(&'static str, Vec<String>)],
     /// Blocks along x; y and z are 1, because only x takes more than 65535.
     pub(crate) grid: Vec<(Vec<Extent>, i64)>,
+    /// Blocks that are to be resident on a multiprocessor: the assembler limits registers to that.
+    pub(crate) blocks: i64,
     /// Threads per block.
     pub(crate) threads: u32,
     /// Dynamic shared memory.

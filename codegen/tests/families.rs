@@ -328,6 +328,36 @@ fn fps_chooses_the_same_points() {
     );
 }
 
+/// A box grid whose pitch no float holds exactly: distances that are equal on paper differ in their last bit, and which
+/// way depends on every rounding. Random clouds do not show a missing fma.
+fn box_grid(n: i64) -> Data {
+    let at = |i: i64| [i % n, i / n % n, i / n / n].map(|x| 0.1 * x as f64 + 0.037);
+    Data::float(DType::F32, (0..n * n * n).flat_map(at))
+}
+
+#[test]
+fn distances_round_as_on_the_host() {
+    let n = 7;
+    for max in [400, 9000, 60_000] {
+        let mut case = fps_case(1, n * n * n, 90, max, false, 0);
+        case.buffers[0] = box_grid(n);
+        case.check(Near::Exact).unwrap();
+    }
+    let (points, coordinate) = (c(n * n * n), c(3));
+    let body = KnnBody {
+        batch: c(1),
+        queries: c(40),
+        points,
+        k: c(60),
+        query: loaded(0, &axes(&[c(1), points, coordinate])),
+        point: loaded(0, &axes(&[c(1), points, coordinate])),
+        out: 1,
+    };
+    let buffers = vec![box_grid(n), Data::zeros(DType::I32, 40 * 60)];
+    let desc = desc(&[read(DType::F32), write(DType::I32)], &[], Body::Knn(body));
+    Case { desc, sizes: vec![], buffers }.check(Near::Exact).unwrap();
+}
+
 #[test]
 fn knn_orders_by_distance_and_index() {
     let strategy = ((1..3i64, 1..6i64, prop_oneof![size(), 100..600i64], 1..90i64), any::<[bool; 2]>(), any::<u64>());
@@ -433,4 +463,79 @@ fn map_runs_over_dynamic_spaces() {
         let body = Body::Map(MapBody { space: space.to_vec(), program, stores });
         Case { desc: desc(&[read(dtype), write(dtype)], &dynamics, body), sizes, buffers }.check(F32)
     });
+}
+
+#[test]
+fn attention_of_few_tokens_takes_bf16() {
+    for (heads, seed) in [((4, 2, 64), 1), ((2, 1, 20), 2)] {
+        attention_case(&[9, 30], heads, DType::BF16, true, seed).check(BF16).unwrap();
+    }
+}
+
+/// A convolution over windows: two row axes, two summed axes, more row tiles than one group of blocks has.
+#[test]
+fn contract_splits_groups_of_axes() {
+    for bf16 in [false, true] {
+        let (dtype, near) = if bf16 { (DType::BF16, BF16) } else { (DType::F32, F32) };
+        let [long, wide, window, channels, cols] = [c(47), c(13), c(3), c(8), c(70)];
+        let mut program = Program::new();
+        let (at, step) = (program.push(Instr::Axis(0)), program.push(Instr::Axis(2)));
+        let moved = program.push(Instr::Binary(BinaryOp::Add, at, step));
+        let (n_wide, n_channels) = (program.int(13), program.int(8));
+        let row = program.push(Instr::Binary(BinaryOp::Mul, moved, n_wide));
+        let across = program.push(Instr::Axis(1));
+        let cell = program.push(Instr::Binary(BinaryOp::Add, row, across));
+        let start = program.push(Instr::Binary(BinaryOp::Mul, cell, n_channels));
+        let channel = program.push(Instr::Axis(3));
+        let index = program.push(Instr::Binary(BinaryOp::Add, start, channel));
+        let reg = program.push(Instr::Load { buffer: 0, index });
+        let (epilogue, stores) = store_accs(&[long, wide, cols], 2, 1);
+        let body = ContractBody {
+            batch: vec![],
+            rows: vec![long, wide],
+            cols: vec![cols],
+            summed: vec![window, channels],
+            lhs: enel_bundle::Value { program, reg },
+            rhs: loaded(1, &[(0, cols), (1, window), (2, channels)]),
+            bf16,
+            epilogue,
+            fold: None,
+            stores,
+        };
+        let mut random = Random(4);
+        let out = Data::zeros(DType::F32, 47 * 13 * 70);
+        let buffers = vec![random.data(dtype, 49 * 13 * 8), random.data(dtype, 70 * 24), out];
+        let roles = [read(dtype), read(dtype), write(DType::F32)];
+        Case { desc: desc(&roles, &[], Body::Contract(body)), sizes: vec![], buffers }.check(near).unwrap();
+    }
+}
+
+/// Bounds beyond 32 bits and beyond a million points: wide indices, several points a thread.
+#[test]
+fn large_bounds_change_nothing() {
+    for max in [1 << 21, 1 << 33] {
+        let dynamics = [Dynamic { max, multiple: 1 }];
+        let space = [Extent::Dyn(0), c(3)];
+        let mut program = Program::new();
+        let x = load(&mut program, 0, &axes(&space));
+        let value = program.push(Instr::Unary(UnaryOp::Neg, x));
+        let index = linear(&mut program, &axes(&space));
+        let body = MapBody { space: space.to_vec(), program, stores: vec![Store { buffer: 1, index, value }] };
+        let buffers = vec![Random(1).data(DType::F32, 3 * 777), Data::zeros(DType::F32, 3 * 777)];
+        let roles = [read(DType::F32), write(DType::F32)];
+        let desc = desc(&roles, &dynamics, Body::Map(body));
+        Case { desc, sizes: vec![777], buffers }.check(Near::Exact).unwrap();
+
+        let mut element = Program::new();
+        let value = load(&mut element, 0, &[(0, c(5)), (1, c(3)), (2, Extent::Dyn(0))]);
+        let (epilogue, stores) = store_accs(&[c(5)], 1, 2);
+        let accs = [AccOp::Sum, AccOp::ArgMin].map(|op| Acc { op, value }).to_vec();
+        let inner = vec![c(3), Extent::Dyn(0)];
+        let body = ReduceBody { outer: vec![c(5)], inner, element, accs, epilogue, stores };
+        let input = Random(2).grid(DType::F32, 5 * 3 * 400);
+        let buffers = vec![input, Data::zeros(DType::F32, 5), Data::zeros(DType::I64, 5)];
+        let roles = [read(DType::F32), write(DType::F32), write(DType::I64)];
+        let desc = support::build::desc(&roles, &dynamics, Body::Reduce(body));
+        Case { desc, sizes: vec![400], buffers }.check(F32).unwrap();
+    }
 }

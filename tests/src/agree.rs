@@ -34,7 +34,13 @@ pub fn agree(name: &str, got: &Tensor, reference: &Tensor, rounded: &Tensor) -> 
     let spread: Vec<f64> = r.iter().zip(&l).map(|(a, b)| a - b).collect();
     let allowed = if got.dtype.is_float() { 2.0 * finite(&spread) + NOISE * finite(&r) + 1e-30 } else { 0.0 };
     if g.len() != r.len() || got.dtype != reference.dtype {
-        return Err(Difference { name: name.to_owned(), at: 0, got: g.len() as f64, expected: r.len() as f64, allowed });
+        return Err(Difference {
+            name: name.to_owned(),
+            at: 0,
+            got: g.len() as f64,
+            expected: r.len() as f64,
+            allowed,
+        });
     }
     for (at, (&got, &expected)) in g.iter().zip(&r).enumerate() {
         let same = got == expected || (got.is_nan() && expected.is_nan()) || (got - expected).abs() <= allowed;

@@ -15,6 +15,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("enel-interp", Some(&["enel-ir", "enel-types"])),
     ("enel-passes", Some(&["enel-ir", "enel-types", "enel-bundle"])),
     ("enel-nvrtc", Some(&[])),
+    ("enel-lower", Some(&["enel-ir", "enel-types", "enel-passes", "enel-bundle"])),
     ("enel-codegen", Some(&["enel-ir", "enel-types", "enel-passes", "enel-bundle", "enel-nvrtc"])),
     ("enel-emulator", Some(&[])),
     ("enel-runtime", Some(&["enel-types", "enel-bundle", "enel-emulator"])),

@@ -29,6 +29,7 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &AttentionBody) -> Result<Re
             words: &words,
             lists: &[],
             grid: vec![(vec![body.tokens, heads], 1)],
+            blocks: 1,
             threads: 32 * warps as u32,
             smem_bytes: 4 * warps * (d + 2),
         };
@@ -47,6 +48,7 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &AttentionBody) -> Result<Re
         words: &words,
         lists: &[],
         grid: vec![(vec![body.tokens], bq), (vec![heads], 1)],
+        blocks: 1,
         threads: (bq * lanes) as u32,
         smem_bytes: 4 * (bq * d + bk * (2 * d + 1) + bq * bk),
     };
@@ -75,6 +77,7 @@ fn tensor_tiles(mut unit: Unit<'_>, body: &AttentionBody, shape: &[(&str, i64)])
         words: &[("scale_log2", float_literal(scale.to_bits())), ("smem_bytes", smem_bytes.to_string())],
         lists: &[],
         grid: vec![(vec![body.tokens], bq), (heads.to_vec(), 1)],
+        blocks: 1,
         threads: 32 * warps as u32,
         smem_bytes,
     };

@@ -70,6 +70,7 @@ struct Shape {
     bn: i64,
     bk: i64,
     threads: i64,
+    blocks: i64,
     smem_bytes: i64,
 }
 
@@ -98,6 +99,7 @@ fn tiles(name: &str, desc: &Desc, body: &ContractBody) -> Result<Rendered, EmitE
         words: &words,
         lists: &[],
         grid: vec![(body.batch.clone(), 1), row_tiles, (body.cols.clone(), shape.bn)],
+        blocks: shape.blocks,
         threads: shape.threads as u32,
         smem_bytes: shape.smem_bytes,
     };
@@ -117,7 +119,7 @@ fn scalar_shape(m: i64, n: i64) -> (Shape, Vec<(&'static str, i64)>) {
         (false, _) => (64, 64, 16, 4, 4),
     };
     let smem_bytes = i64::max(4 * bk * (bm + bn + 8), 4 * bm * (bn + 4));
-    let shape = Shape { bm, bn, bk, threads: (bm / tm) * (bn / tn), smem_bytes };
+    let shape = Shape { bm, bn, bk, threads: (bm / tm) * (bn / tn), blocks: 1, smem_bytes };
     (shape, vec![("tm", tm), ("tn", tn)])
 }
 
@@ -146,7 +148,9 @@ fn tensor_shape(unit: &mut Unit<'_>, body: &ContractBody, m: i64, n: i64) -> Res
     };
     let side = |run: Run, rows: i64| if run.along_rows { bk * (rows + 8) } else { rows * (bk + 8) };
     let smem_bytes = i64::max(2 * stages * (side(lhs, bm) + side(rhs, bn)), 4 * bm * (bn + 4));
-    let shape = Shape { bm, bn, bk, threads: 32 * warps_m * warps_n, smem_bytes };
+    // Asynchronous copies leave the registers to the sums, so that two blocks of 128 registers a thread fit.
+    let blocks = if lhs.vector > 1 && rhs.vector > 1 { 2 } else { 1 };
+    let shape = Shape { bm, bn, bk, threads: 32 * warps_m * warps_n, blocks, smem_bytes };
     Ok((shape, vec![("warps_m", warps_m), ("warps_n", warps_n), ("stages", stages)]))
 }
 
@@ -187,6 +191,7 @@ fn vector(name: &str, desc: &Desc, body: &ContractBody, rows: i64) -> Result<Ren
         words: &[],
         lists: &[],
         grid: vec![(body.batch.clone(), 1), (body.cols.clone(), cols * warps)],
+        blocks: 1,
         threads: 32 * warps as u32,
         smem_bytes: 0,
     };

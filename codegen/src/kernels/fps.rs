@@ -42,6 +42,7 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &FpsBody) -> Result<Rendered
         words: &[("out", format!("b{}", body.out))],
         lists: &[],
         grid: vec![(vec![body.batch], 1)],
+        blocks: 1,
         threads: threads as u32,
         smem_bytes,
     };

@@ -17,6 +17,7 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &MapBody) -> Result<Rendered
         words: &[],
         lists: &[],
         grid: vec![(body.space.clone(), THREADS * per_thread)],
+        blocks: 1,
         threads: THREADS as u32,
         smem_bytes: 0,
     };

@@ -39,6 +39,7 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &ReduceBody) -> Result<Rende
             words: &[],
             lists: &lists,
             grid: vec![(body.outer.clone(), 32)],
+            blocks: 1,
             threads: 32 * warps as u32,
             smem_bytes: 0,
         };
@@ -50,6 +51,7 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &ReduceBody) -> Result<Rende
         words: &[],
         lists: &lists,
         grid: vec![(body.outer.clone(), threads / lanes)],
+        blocks: 1,
         threads: threads as u32,
         smem_bytes: 0,
     };

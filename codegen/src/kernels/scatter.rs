@@ -38,6 +38,7 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &ScatterBody) -> Result<Rend
                 words: &[],
                 lists: &[],
                 grid: vec![(rows, threads / lanes)],
+                blocks: 1,
                 threads: threads as u32,
                 smem_bytes: 0,
             };
@@ -57,6 +58,7 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &ScatterBody) -> Result<Rend
                 words: &[("kind", ty.to_owned())],
                 lists: &[],
                 grid: vec![(grid, 1)],
+                blocks: 1,
                 threads: threads as u32,
                 smem_bytes: 0,
             };

@@ -87,6 +87,7 @@ fn finish(mut unit: Unit<'_>, selection: Selection<'_>) -> Result<Rendered, Emit
         words: &[("out", format!("b{out}")), ("rank", rank)],
         lists: &[],
         grid: vec![(outer.to_vec(), 1)],
+        blocks: 1,
         threads: threads as u32,
         smem_bytes,
     };

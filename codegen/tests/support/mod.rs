@@ -43,6 +43,8 @@ pub(crate) enum Near {
     Exact,
     /// `|out - ref64| <= 2 |low - ref64| + slack * (scale of the reference)`, over the maximum of each buffer.
     Float { low: Precision, slack: f64 },
+    /// `|out - ref64| <= bound * |ref64|`, each element by itself.
+    Relative(f64),
 }
 
 impl Case {
@@ -95,7 +97,7 @@ impl Case {
         }
         let reference = evaluate(&self.desc, &self.sizes, &self.buffers, Precision::Double);
         let low = match near {
-            Near::Exact => evaluate(&self.desc, &self.sizes, &self.buffers, Precision::Single),
+            Near::Exact | Near::Relative(_) => evaluate(&self.desc, &self.sizes, &self.buffers, Precision::Single),
             Near::Float { low, .. } => evaluate(&self.desc, &self.sizes, &self.buffers, low),
         };
         for (n, role) in self.desc.buffers.iter().enumerate() {
@@ -118,6 +120,16 @@ fn compare(got: &Data, reference: &Data, low: &Data, near: Near) -> Result<(), S
         (Data::Float(_, got), Data::Float(_, reference), Data::Float(_, low)) => (got, reference, low),
         other => return Err(format!("{other:?}")),
     };
+    if let Near::Relative(bound) = near {
+        return match got
+            .iter()
+            .zip(reference)
+            .position(|(x, y)| (x - y).abs() > bound * y.abs() || x.is_nan() != y.is_nan())
+        {
+            None => Ok(()),
+            Some(at) => Err(format!("element {at}: {}, expected {}", got[at], reference[at])),
+        };
+    }
     let Near::Float { slack, .. } = near else {
         return match got.iter().zip(low).position(|(x, y)| x != y && !(x.is_nan() && y.is_nan())) {
             None => Ok(()),

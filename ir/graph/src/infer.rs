@@ -1,7 +1,7 @@
 //! Which type does an op give? The rules C1.. of each row of the op table, decided from operand types alone.
 
 use crate::graph::{Scalar, TensorType};
-use crate::ops::{Composite, InputKind, Op};
+use crate::ops::{Composite, InputKind, Op, ScatterMode};
 use crate::spec::ContractSpec;
 use enel_types::{BinaryOp, DType, Dim, ReduceOp, Symbols, UnaryOp};
 
@@ -111,13 +111,15 @@ pub fn infer(op: &Op, operands: &[&TensorType], symbols: &Symbols) -> Inferred {
             let [x, index] = take(operands)?;
             gather(x, index, *axis, *batch)
         }
-        Op::Scatter { axis, batch, .. } => {
+        Op::Scatter { axis, batch, mode } => {
             let [base, index, rows] = take(operands)?;
             let expected = gather(base, index, *axis, *batch)?;
             ensure(3, rows.shape == expected.shape, || {
                 format!("rows are {}, expected {}", rows.display(symbols), expected.display(symbols))
             })?;
             ensure(4, rows.dtype == base.dtype, || format!("base {}, rows {}", base.dtype, rows.dtype))?;
+            let adds = *mode == ScatterMode::Set || base.dtype != DType::Bool;
+            ensure(5, adds, || "truth values do not add".into())?;
             Ok(base.clone())
         }
         Op::Reduce { op, axes, keep } => reduce(*op, one(operands)?, axes, *keep),

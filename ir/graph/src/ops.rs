@@ -244,6 +244,7 @@ pub const OPS: &[OpSpec] = &[
             "batch <= axis",
             "rows have the shape gather would give",
             "base and rows have one dtype",
+            "`add` takes no bool",
         ],
     ),
     row(
