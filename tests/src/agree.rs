@@ -1,6 +1,7 @@
 //! When do two results agree? The tolerance rule of the proof ladder, over whole tensors.
 
 use enel_interp::Tensor;
+use enel_ir::{DType, Graph, IdMap};
 
 /// Why two results differ.
 #[derive(Debug)]
@@ -22,17 +23,28 @@ pub struct Difference {
 const NOISE: f64 = 3e-5;
 
 /// Compares `got` with the f64 reference: at most twice as far off as the reference that rounds where values are stored,
-/// plus f32 noise of the tensor's own scale. Integers and bool are equal.
+/// plus f32 noise of the tensor's own scale, plus one unit in the last place of the coarsest dtype the graph stores in
+/// (noise can turn one rounding the other way). Integers and bool are equal.
 ///
 /// **Source** the rule of FlashAttention's tests (rtol = 2 against a low-precision reference).
 ///
 /// # Errors
 /// The first element that differs by more.
-pub fn agree(name: &str, got: &Tensor, reference: &Tensor, rounded: &Tensor) -> Result<(), Difference> {
+pub fn agree(
+    name: &str,
+    got: &Tensor,
+    (reference, rounded): (&Tensor, &Tensor),
+    coarsest: DType,
+) -> Result<(), Difference> {
     let (g, r, l) = (got.to_f64(), reference.to_f64(), rounded.to_f64());
     let finite = |v: &[f64]| v.iter().copied().filter(|x| x.is_finite()).map(f64::abs).fold(0.0, f64::max);
     let spread: Vec<f64> = r.iter().zip(&l).map(|(a, b)| a - b).collect();
-    let allowed = if got.dtype.is_float() { 2.0 * finite(&spread) + NOISE * finite(&r) + 1e-30 } else { 0.0 };
+    let ulp = match coarsest {
+        DType::BF16 => 2f64.powi(-7),
+        DType::F16 => 2f64.powi(-10),
+        _ => 0.0,
+    };
+    let allowed = if got.dtype.is_float() { 2.0 * finite(&spread) + (NOISE + ulp) * finite(&r) + 1e-30 } else { 0.0 };
     if g.len() != r.len() || got.dtype != reference.dtype {
         return Err(Difference {
             name: name.to_owned(),
@@ -49,4 +61,11 @@ pub fn agree(name: &str, got: &Tensor, reference: &Tensor, rounded: &Tensor) -> 
         }
     }
     Ok(())
+}
+
+/// The coarsest float dtype any value of `graph` is stored in.
+pub fn coarsest(graph: &Graph, storage: &IdMap<Option<DType>>) -> DType {
+    let stored: Vec<DType> = graph.ids().filter_map(|id| storage[id]).collect();
+    let rank = [DType::BF16, DType::F16];
+    rank.into_iter().find(|d| stored.contains(d)).unwrap_or(DType::F32)
 }

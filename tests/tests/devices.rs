@@ -9,7 +9,7 @@ use enel_interp::{Rounding, Run, Tensor, run};
 use enel_ir::{Graph, parse, verify};
 use enel_lower::{FrontConfig, divide};
 use enel_passes::{Mode, Passes};
-use enel_tests::agree::agree;
+use enel_tests::agree::{agree, coarsest};
 use enel_tests::forge::compiler;
 use std::collections::BTreeMap;
 
@@ -26,11 +26,12 @@ fn check(graph: &Graph, symbols: &[i64], seed: u64, (device, config): (&str, &Fr
     let divided = divide(graph, config).unwrap();
     let rounded = interpreted(&divided.graph, symbols, &inputs, Rounding::At(&divided.partition.rounding));
     let got = run_graph(graph, config, device, &Feed { symbols, inputs: &inputs }).map_err(|e| format!("{e:#}"))?;
+    let coarsest = coarsest(&divided.graph, &divided.partition.rounding);
     for (name, tensor) in &reference {
         // A state may be kept in a narrower dtype than declared.
         let result = got.get(name).ok_or_else(|| format!("no output {name}"))?;
         let result = Tensor { dtype: tensor.dtype, ..result.clone() };
-        agree(name, &result, tensor, &rounded[name]).map_err(|d| format!("{d:?}"))?;
+        agree(name, &result, (tensor, &rounded[name]), coarsest).map_err(|d| format!("{d:?}"))?;
     }
     Ok(())
 }
