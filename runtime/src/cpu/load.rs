@@ -22,8 +22,7 @@ fn outside(buffer: u32, index: i64, len: usize) -> CpuError {
 #[inline(always)]
 fn check_run(buffer: u32, len: usize, n: usize, start: i64, stride: i64) -> Result<usize, CpuError> {
     let reach = stride.checked_mul(n as i64 - 1).and_then(|r| start.checked_add(r));
-    let last = reach.ok_or_else(|| outside(buffer, i64::MAX, len))?;
-    for end in [start, last] {
+    for end in [start, reach.unwrap_or(i64::MAX)] {
         if end < 0 || end >= len as i64 {
             return Err(outside(buffer, end, len));
         }
