@@ -151,6 +151,7 @@ pub(crate) fn gather_bools(
 }
 
 /// Performs a store for the points of a strip.
+#[inline(always)]
 pub(crate) fn store(op: &StoreOp, pos: &Position, regs: &Regs, view: &View<'_>) -> Result<(), CpuError> {
     match &op.at {
         At::Form(form) => each_run(form, pos, regs, |from, n, start, stride| {
@@ -166,6 +167,7 @@ pub(crate) fn store(op: &StoreOp, pos: &Position, regs: &Regs, view: &View<'_>) 
     }
 }
 
+#[inline(always)]
 fn scatter(op: &StoreOp, index: Loc, n: usize, regs: &Regs, view: &View<'_>) -> Result<(), CpuError> {
     let index = regs.int(index, n);
     for i in 0..n {
@@ -195,6 +197,7 @@ fn put(op: &StoreOp, regs: &Regs, n: usize, i: usize, view: &View<'_>, at: usize
 }
 
 /// Rounds and writes consecutive floats.
+#[inline(always)]
 fn put_floats(view: &View<'_>, first: usize, values: Src<'_, f32>, n: usize) {
     match (view.dtype, view.target) {
         (DType::F32, Target::W32(cells)) => match values {

@@ -65,8 +65,8 @@ pub(crate) fn check(desc: &Desc, buffers: &[Data], dynamics: &[i64], exact: bool
         for other in &runs[1..] {
             assert!(runs[0][b].bytes[..] == other[b].bytes[..], "buffer {b} depends on the number of threads");
         }
-        for i in 0..want.len() {
-            let (got, want, slack) = (runs[0][b].get(i), want.get(i), slacks[b][i]);
+        for (i, slack) in slacks[b].iter().enumerate() {
+            let (got, want, slack) = (runs[0][b].get(i), want.get(i), *slack);
             let fits = match (got, want) {
                 (V::F(got), V::F(want)) => close(buffers[b].dtype, got, want, slack, exact),
                 (got, want) => got == want,
