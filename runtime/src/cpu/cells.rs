@@ -130,7 +130,12 @@ impl Cells {
             AccOp::ArgMax | AccOp::ArgMin => {
                 (0..n).for_each(|j| self.arg_float(cell + j, f64::from(x.at(j)), index));
             }
-            AccOp::Deviations => (0..n).for_each(|j| self.merge_deviations(cell + j, 1, f64::from(x.at(j)), 0.0)),
+            AccOp::Deviations => (0..n).for_each(|j| {
+                let mean = f64::from(x.at(j));
+                // Infinities and NaN have no deviation, which must show.
+                let squares = if mean.is_finite() { 0.0 } else { f64::NAN };
+                self.merge_deviations(cell + j, 1, mean, squares);
+            }),
         }
     }
 

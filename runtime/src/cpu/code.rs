@@ -109,6 +109,17 @@ pub(crate) struct Code {
 }
 
 impl Code {
+    /// The load that is all of this code, if its only root is one and nothing is computed before it.
+    pub(crate) fn plain_load(&self) -> Option<(u32, &Form)> {
+        let ([op], [(root, _)]) = (self.per_strip.as_slice(), self.roots.as_slice()) else { return None };
+        match &op.work {
+            Work::LoadForm(buffer, form) if op.dst == *root && form.terms.is_empty() && self.stores.is_empty() => {
+                Some((*buffer, form))
+            }
+            _ => None,
+        }
+    }
+
     /// Bytes of cache lines touched per point, roughly: what decides between two loop orders.
     pub(crate) fn load_cost(&self) -> i64 {
         let cost = |op: &Op| match &op.work {

@@ -118,8 +118,12 @@ impl Face for Contract {
             Some(fold) => {
                 let kept = rows.len() - fold.axes;
                 let space = [batch.as_slice(), &rows[..kept], &cols].concat();
+                let size = product(&rows[kept..])?;
+                if size == 0 {
+                    return Err(CpuError::Size { what: "folded rows", value: 0 });
+                }
                 let after = compile(&fold.epilogue, &space, dynamics, &[], &self.stores)?;
-                Some(BoundFold { op: fold.op, kind: fold.kind, size: product(&rows[kept..])?, after })
+                Some(BoundFold { op: fold.op, kind: fold.kind, size, after })
             }
         };
         let blocks = Blocks::new(b, m, n, k, fold.as_ref().map_or(1, |f| f.size));

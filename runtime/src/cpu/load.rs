@@ -22,8 +22,7 @@ fn outside(buffer: u32, index: i64, len: usize) -> CpuError {
 #[inline(always)]
 fn check_run(buffer: u32, len: usize, n: usize, start: i64, stride: i64) -> Result<usize, CpuError> {
     let reach = stride.checked_mul(n as i64 - 1).and_then(|r| start.checked_add(r));
-    let last = reach.ok_or_else(|| outside(buffer, i64::MAX, len))?;
-    for end in [start, last] {
+    for end in [start, reach.unwrap_or(i64::MAX)] {
         if end < 0 || end >= len as i64 {
             return Err(outside(buffer, end, len));
         }
@@ -152,6 +151,7 @@ pub(crate) fn gather_bools(
 }
 
 /// Performs a store for the points of a strip.
+#[inline(always)]
 pub(crate) fn store(op: &StoreOp, pos: &Position, regs: &Regs, view: &View<'_>) -> Result<(), CpuError> {
     match &op.at {
         At::Form(form) => each_run(form, pos, regs, |from, n, start, stride| {
@@ -167,6 +167,7 @@ pub(crate) fn store(op: &StoreOp, pos: &Position, regs: &Regs, view: &View<'_>) 
     }
 }
 
+#[inline(always)]
 fn scatter(op: &StoreOp, index: Loc, n: usize, regs: &Regs, view: &View<'_>) -> Result<(), CpuError> {
     let index = regs.int(index, n);
     for i in 0..n {
@@ -196,6 +197,7 @@ fn put(op: &StoreOp, regs: &Regs, n: usize, i: usize, view: &View<'_>, at: usize
 }
 
 /// Rounds and writes consecutive floats.
+#[inline(always)]
 fn put_floats(view: &View<'_>, first: usize, values: Src<'_, f32>, n: usize) {
     match (view.dtype, view.target) {
         (DType::F32, Target::W32(cells)) => match values {

@@ -242,6 +242,47 @@ impl pulp::NullaryFnOnce for Batch<'_> {
     }
 }
 
+struct Stores<'b> {
+    code: &'b Code,
+    regs: &'b Regs,
+    pos: &'b Position,
+    views: &'b [View<'b>],
+}
+
+impl pulp::NullaryFnOnce for Stores<'_> {
+    type Output = Result<(), CpuError>;
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
+        for store in &self.code.stores {
+            load::store(store, self.pos, self.regs, &self.views[store.buffer as usize])?;
+        }
+        Ok(())
+    }
+}
+
+struct Load<'b> {
+    buffer: u32,
+    form: &'b Form,
+    out: &'b mut [f32],
+    regs: &'b Regs,
+    pos: &'b Position,
+    views: &'b [View<'b>],
+}
+
+impl pulp::NullaryFnOnce for Load<'_> {
+    type Output = Result<(), CpuError>;
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
+        let Load { buffer, form, out, regs, pos, views } = self;
+        let view = &views[buffer as usize];
+        each_run(form, pos, regs, |from, n, start, stride| {
+            load::floats(&mut out[from..from + n], view, buffer, start, stride)
+        })
+    }
+}
+
 impl<'a> Exec<'a> {
     pub(crate) fn new(code: &'a Code, views: &'a [View<'a>]) -> Exec<'a> {
         let regs = Regs::take(&code.slots);
@@ -249,6 +290,9 @@ impl<'a> Exec<'a> {
     }
 
     fn batch(&mut self, ops: &'a [Op], accs: &[AccIn<'_>], offset: usize) -> Result<(), CpuError> {
+        if ops.is_empty() {
+            return Ok(());
+        }
         let env = Env { pos: &self.pos, views: self.views, accs, offset };
         self.arch.dispatch(Batch { ops, regs: &mut self.regs, env })
     }
@@ -262,9 +306,7 @@ impl<'a> Exec<'a> {
         sink: &mut Sink<'_>,
     ) -> Result<(), CpuError> {
         let code = self.code;
-        if start < 0 || len as i64 > code.total - start {
-            return Err(CpuError::Size { what: "range", value: len as i64 });
-        }
+        self.check_range(start, len)?;
         let (mut at, end) = (start, start + len as i64);
         while at < end {
             let (row, within) = (at / code.row_len, at % code.row_len);
@@ -282,8 +324,8 @@ impl<'a> Exec<'a> {
             self.pos.set_strip(&code.trail, within, n);
             let offset = (at - start) as usize;
             self.batch(&code.per_strip, accs, offset)?;
-            for store in &code.stores {
-                load::store(store, &self.pos, &self.regs, &self.views[store.buffer as usize])?;
+            if !code.stores.is_empty() {
+                self.arch.dispatch(Stores { code, regs: &self.regs, pos: &self.pos, views: self.views })?;
             }
             sink(offset, n, &Results { code, regs: &self.regs, n })?;
             at += n as i64;
@@ -299,10 +341,40 @@ impl<'a> Exec<'a> {
     /// Writes root 0, which is Float, for points `start..start + out.len()` to `out`.
     pub(crate) fn floats(&mut self, start: i64, out: &mut [f32]) -> Result<(), CpuError> {
         let len = out.len();
+        if let Some((buffer, form)) = self.code.plain_load() {
+            return self.load(buffer, form, start, out);
+        }
         self.range(start, len, &[], &mut |at, n, results| {
             results.float(0).copy_to(&mut out[at..at + n]);
             Ok(())
         })
+    }
+
+    /// As `floats` where the code is one load: no register between buffer and `out`.
+    fn load(&mut self, buffer: u32, form: &Form, start: i64, out: &mut [f32]) -> Result<(), CpuError> {
+        let code = self.code;
+        self.check_range(start, out.len())?;
+        let mut done = 0;
+        while done < out.len() {
+            let at = start + done as i64;
+            let (row, within) = (at / code.row_len, at % code.row_len);
+            let n = (out.len() - done).min((code.row_len - within) as usize);
+            self.pos.set_row(&code.outer, row);
+            self.pos.set_strip(&code.trail, within, n);
+            let out = &mut out[done..done + n];
+            self.arch.dispatch(Load { buffer, form, out, regs: &self.regs, pos: &self.pos, views: self.views })?;
+            done += n;
+        }
+        // The coordinates moved without the registers.
+        self.row = -1;
+        Ok(())
+    }
+
+    fn check_range(&self, start: i64, len: usize) -> Result<(), CpuError> {
+        if start < 0 || len as i64 > self.code.total - start {
+            return Err(CpuError::Size { what: "range", value: len as i64 });
+        }
+        Ok(())
     }
 
     /// Writes root 0, which is Int, for points `start..start + out.len()` to `out`.
