@@ -7,7 +7,7 @@ use enel_codegen::{Forge, add_images};
 use enel_interp::Tensor;
 use enel_ir::{Graph, InputKind};
 use enel_lower::{FrontConfig, compile};
-use enel_nvrtc::{Arch, Cache, Compiler, locate};
+use enel_nvrtc::{Arch, Cache, Compiler, Finished, locate};
 use enel_passes::Mode;
 use enel_runtime::{Device, HostTensor, Session};
 use std::collections::BTreeMap;
@@ -57,9 +57,18 @@ pub fn build(graphs: &[&Graph], config: &FrontConfig, targets: &[Arch]) -> Resul
     let compiler = Compiler::open(&locate(&toolchain::search())?)?;
     let cache = cache_dir().map(|dir| Cache::open(&dir.join("kernels"))).transpose()?;
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let forge = Forge { compiler: &compiler, cache: cache.as_ref(), threads, progress: &|_| {} };
+    let forge = Forge { compiler: &compiler, cache: cache.as_ref(), threads, progress: &say };
     add_images(&mut bundle, targets, &forge)?;
     Ok(bundle)
+}
+
+/// One line on stderr that counts compilations, on a terminal only.
+fn say(done: Finished<'_>) {
+    use std::io::IsTerminal;
+    if std::io::stderr().is_terminal() {
+        let end = if done.n_done == done.n_units { '\n' } else { ' ' };
+        eprint!("\rcompiling kernels {}/{} {:40}{end}", done.n_done, done.n_units, done.name);
+    }
 }
 
 /// The user's cache folder, `$XDG_CACHE_HOME/enel` or `~/.cache/enel`.

@@ -1,7 +1,7 @@
 //! `enel-compile`: compile, inspect and run graphs; no GPU needed.
 
 use clap::{Parser, Subcommand};
-use enel_cli::compile::{inspect, run, toolchain};
+use enel_cli::compile::{build, inspect, run, toolchain};
 use std::process::ExitCode;
 
 /// Compiles tensor graphs to kernels and plans, and runs them.
@@ -14,6 +14,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Run(run::RunArgs),
     /// The CUDA compiler library: show what is found, or install it.
@@ -23,6 +24,7 @@ enum Command {
 
 fn main() -> ExitCode {
     enel_cli::report(match Cli::parse().command {
+        Command::Build(args) => build::build(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Run(args) => run::run(&args),
         Command::Toolchain(command) => toolchain::toolchain(&command),

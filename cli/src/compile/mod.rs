@@ -1,5 +1,6 @@
 //! What does `enel-compile` do? One file per subcommand.
 
+pub mod build;
 pub mod inspect;
 pub mod run;
 pub mod toolchain;
