@@ -1,6 +1,7 @@
 //! The compile gate: shipped kernels compile for every target without spills or performance notes.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says what it skips")]
 
+use enel_bundle::{Body, ImageKind};
 use enel_lower::{FrontConfig, compile};
 use enel_model::{Bounds, EnelConfig, Goal, TapLevel, embed_graph, prefill_graph, step_graph};
 use enel_nvrtc::{Arch, Limits, gate};
@@ -19,6 +20,17 @@ fn faults(preset: &str, mode: Mode, targets: &[Arch]) -> Vec<String> {
     let results = forge(&mut bundle, targets, compiler).unwrap();
     println!("{preset} {mode:?}: {} kernels, {} compilations", bundle.kernels.len(), results.len());
     let mut list = Vec::new();
+    for image in bundle.images.iter().filter(|i| mode == Mode::Bf16 && i.kind == ImageKind::Ptx) {
+        let kernel = &bundle.kernels[image.kernel as usize];
+        let low = match &kernel.desc.body {
+            Body::Contract(b) => b.bf16,
+            Body::Attention(b) => b.bf16,
+            _ => false,
+        };
+        if low && !String::from_utf8_lossy(&image.bytes).contains("mma.sync") {
+            list.push(format!("{} has no tensor-core instruction", kernel.name));
+        }
+    }
     for result in results {
         for fault in gate(&result.report, &Limits::default()) {
             let kernel = &bundle.kernels[result.kernel as usize];
