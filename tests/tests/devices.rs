@@ -6,7 +6,7 @@
 use enel_cli::device::{Feed, run_graph};
 use enel_interp::random::{RandomConfig, random_graph, random_inputs};
 use enel_interp::{Rounding, Run, Tensor, run};
-use enel_ir::{Graph, parse, verify};
+use enel_ir::{Graph, NodeId, Op, parse, verify};
 use enel_lower::{FrontConfig, divide};
 use enel_passes::{Mode, Passes};
 use enel_tests::agree::{agree, coarsest};
@@ -46,8 +46,47 @@ fn configs() -> Vec<FrontConfig> {
     list
 }
 
-fn fail(graph: &Graph, symbols: &[i64], device: &str, config: &FrontConfig, why: &str) -> ! {
-    panic!("{device}, {config:?}, symbols {symbols:?}: {why}\n{graph}")
+/// The part of `graph` that computes `target`, as its only output.
+fn part(graph: &Graph, target: NodeId) -> Graph {
+    let mut live = vec![false; graph.len()];
+    live[target.index()] = true;
+    for id in graph.ids().rev().filter(|id| id.index() <= target.index()) {
+        if live[id.index()] {
+            graph.node(id).operands.iter().for_each(|o| live[o.index()] = true);
+        }
+    }
+    let mut new = Graph::new(graph.name(), graph.symbols.clone());
+    let mut moved = BTreeMap::new();
+    for id in graph.ids().filter(|id| live[id.index()]) {
+        let mut node = graph.node(id).clone();
+        node.operands = node.operands.iter().map(|o| moved[o]).collect();
+        moved.insert(id, new.push_unchecked(node));
+    }
+    new.output("shrunk", moved[&target]);
+    new
+}
+
+/// The smallest part of a failing graph that still fails: what computes the first node that differs.
+fn shrunk(graph: &Graph, fails: &dyn Fn(&Graph) -> Option<String>) -> Option<(Graph, String)> {
+    let computed = graph.ids().filter(|&id| !matches!(graph.node(id).op, Op::Input { .. }));
+    let mut parts = computed.map(|id| part(graph, id)).filter(|g| verify(g).is_ok());
+    parts.find_map(|g| fails(&g).map(|why| (g, why)))
+}
+
+fn fail(graph: &Graph, symbols: &[i64], seed: u64, (device, config): (&str, &FrontConfig), why: &str) -> ! {
+    let fails = |g: &Graph| check(g, symbols, seed, (device, config)).err();
+    let (graph, why) = shrunk(graph, &fails).unwrap_or_else(|| (graph.clone(), why.to_owned()));
+    panic!("{device}, {config:?}, seed {seed}, symbols {symbols:?}: {why}\n{graph}")
+}
+
+#[test]
+fn a_failing_graph_shrinks_to_the_first_node_that_fails() {
+    let graph = &layers()[2];
+    let is_gelu = |g: &Graph| g.ids().any(|id| g.node(id).op.name() == "gelu").then(|| "gelu".to_owned());
+    let (small, _) = shrunk(graph, &is_gelu).unwrap();
+    let last = small.ids().next_back().unwrap();
+    assert_eq!(small.node(last).op.name(), "gelu");
+    assert!(small.len() < graph.len());
 }
 
 fn random_graphs_agree(device: &str, seeds: std::ops::Range<u64>) {
@@ -56,7 +95,7 @@ fn random_graphs_agree(device: &str, seeds: std::ops::Range<u64>) {
         for config in &configs() {
             for symbols in &bindings {
                 if let Err(why) = check(&graph, symbols, seed, (device, config)) {
-                    fail(&graph, symbols, device, config, &format!("seed {seed}: {why}"));
+                    fail(&graph, symbols, seed, (device, config), &why);
                 }
             }
         }
@@ -104,7 +143,7 @@ fn layers_agree(device: &str) {
         let symbols: Vec<i64> = graph.symbols.iter().map(|s| s.min + (s.max - s.min).min(3)).collect();
         for config in &configs() {
             if let Err(why) = check(&graph, &symbols, 5, (device, config)) {
-                fail(&graph, &symbols, device, config, &why);
+                fail(&graph, &symbols, 5, (device, config), &why);
             }
         }
     }
