@@ -5,13 +5,16 @@
 
 pub mod compile;
 pub mod device;
+pub mod enel;
+pub mod out;
 pub mod source;
 pub mod tensors;
 
-/// Runs a command and turns its error into a message and exit code 1.
+/// Runs a command and turns its error into a message and exit code 1; a closed stdout is no error.
 pub fn report(result: anyhow::Result<()>) -> std::process::ExitCode {
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) if error.is::<out::Closed>() => std::process::ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             std::process::ExitCode::FAILURE
