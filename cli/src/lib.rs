@@ -1,7 +1,6 @@
 //! What do the commands `enel` and `enel-compile` do? Reading arguments, calling the other rooms, saying what happened.
 //!
 //! Law: stdout is the result, stderr is talk; exit code 2 for bad usage, 1 for failure. Environment is read here only.
-#![allow(clippy::print_stdout, reason = "a command's result goes to stdout")]
 
 pub mod compile;
 pub mod device;

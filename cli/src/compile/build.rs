@@ -1,6 +1,7 @@
 //! How is a bundle built? Graphs in, one file out, for any targets, with no GPU.
 
 use super::FrontArgs;
+use crate::outln;
 use crate::{device, source};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -56,9 +57,9 @@ pub fn build(args: &BuildArgs) -> Result<()> {
         "images": bundle.images.len(), "seconds": start.elapsed().as_secs_f64(),
     });
     if args.json {
-        println!("{row}");
+        outln!("{row}")?;
     } else {
-        println!(
+        outln!(
             "{}: {} plans, {} kernels, {} images, {:.1} MiB in {:.1} s",
             args.output.display(),
             bundle.plans.len(),
@@ -66,7 +67,7 @@ pub fn build(args: &BuildArgs) -> Result<()> {
             bundle.images.len(),
             bytes as f64 / f64::from(1 << 20),
             start.elapsed().as_secs_f64()
-        );
+        )?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What became of a graph? Prints any stage on the way to a plan, and what the plan costs.
 
 use super::FrontArgs;
+use crate::outln;
 use crate::source;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -64,7 +65,7 @@ pub struct InspectArgs {
 pub fn inspect(args: &InspectArgs) -> Result<()> {
     if args.rewrites {
         for row in REWRITES {
-            println!("{:22} {}", row.name, row.doc);
+            outln!("{:22} {}", row.name, row.doc)?;
         }
         return Ok(());
     }
@@ -76,22 +77,22 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     let source = source::load(model)?;
     let config = args.front.config()?;
     match args.stage {
-        Stage::Graph => source.graphs.iter().for_each(|g| print!("{g}")),
+        Stage::Graph => source.graphs.iter().try_for_each(|g| outln!("{g}"))?,
         Stage::Rewritten | Stage::Groups => {
             for graph in &source.graphs {
                 let divided = divide(graph, &config)?;
                 if args.stage == Stage::Rewritten {
-                    print!("{}", divided.graph);
+                    outln!("{}", divided.graph)?;
                     continue;
                 }
-                println!("graph @{}", graph.name());
+                outln!("graph @{}", graph.name())?;
                 for group in &divided.partition.groups {
                     let anchor = group.anchor.map_or("-".to_owned(), |a| divided.graph.node(a).op.name());
                     let fold = if group.fold.is_some() { " + fold" } else { "" };
                     let bound = if group.bound { " (at binding)" } else { "" };
                     let dtype = divided.partition.storage[group.output].map_or("-", |d| d.name());
                     let line = divided.graph.line(group.output);
-                    println!("  {anchor}{fold}{bound} -> {} stored {dtype}: {line}", group.output);
+                    outln!("  {anchor}{fold}{bound} -> {} stored {dtype}: {line}", group.output)?;
                 }
             }
         }
@@ -109,28 +110,27 @@ fn show_plans(args: &InspectArgs, plans: &[Plan], kernels: &[Kernel]) -> Result<
     for plan in plans {
         let symbols = bindings(plan, &args.symbols)?;
         match args.stage {
-            Stage::Plan => println!("{plan}"),
+            Stage::Plan => outln!("{plan}")?,
             Stage::Memory => {
                 let arena = layout(plan, &symbols)?;
-                println!("plan {}: {arena:#?}", plan.name);
+                outln!("plan {}: {arena:#?}", plan.name)?;
             }
             _ => rows.push(summary(plan, kernels, &symbols)?),
         }
     }
     if args.json {
         let list: Vec<Value> = kernels.iter().map(kernel_row).collect();
-        println!("{}", serde_json::to_string_pretty(&json!({ "plans": rows, "kernels": list }))?);
-        return Ok(());
+        return crate::out::json(&json!({ "plans": rows, "kernels": list }));
     }
     match args.stage {
-        Stage::Kernels => kernels.iter().for_each(|k| println!("{k}")),
+        Stage::Kernels => kernels.iter().try_for_each(|k| outln!("{k}"))?,
         Stage::Plan | Stage::Memory => {}
         _ => {
-            println!("{:10} {:>8} {:>9} {:>9} {:>12}  symbols", "plan", "launches", "at bind", "GFLOP", "temp MiB");
+            outln!("{:10} {:>8} {:>9} {:>9} {:>12}  symbols", "plan", "launches", "at bind", "GFLOP", "temp MiB")?;
             for row in &rows {
                 let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
                 let number = |key: &str| row[key].as_f64().unwrap_or_default();
-                println!(
+                outln!(
                     "{:10} {:>8} {:>9} {:>9.2} {:>12.2}  {}",
                     text("name"),
                     number("launches"),
@@ -138,7 +138,7 @@ fn show_plans(args: &InspectArgs, plans: &[Plan], kernels: &[Kernel]) -> Result<
                     number("gflop"),
                     number("temp_bytes") / f64::from(1 << 20),
                     text("symbols")
-                );
+                )?;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! How is any graph run from files? Arrays in, arrays out, on the interpreter or a device.
 
 use super::FrontArgs;
+use crate::outln;
 use crate::{device, source, tensors};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -131,11 +132,11 @@ fn show(outputs: &BTreeMap<String, Tensor>, json: bool) -> Result<()> {
                 "name": name, "dtype": tensor.dtype.name(), "shape": tensor.shape, "min": low, "max": high, "mean": mean,
             }));
         } else {
-            println!("{name}: {} {:?}, min {low}, max {high}, mean {mean}", tensor.dtype, tensor.shape);
+            outln!("{name}: {} {:?}, min {low}, max {high}, mean {mean}", tensor.dtype, tensor.shape)?;
         }
     }
     if json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "outputs": rows }))?);
+        crate::out::json(&serde_json::json!({ "outputs": rows }))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Is there a CUDA compiler library, and can it be had? No GPU is needed to compile.
 
+use crate::outln;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use enel_nvrtc::{InstallEvent, Search, Toolchain, install, locate};
@@ -29,10 +30,9 @@ pub fn toolchain(command: &ToolchainCommand) -> Result<()> {
         ToolchainCommand::Install => {
             let folder: PathBuf = search().data_dir.context("neither XDG_DATA_HOME nor HOME is set")?;
             let found = install(&folder, &mut say)?;
-            show(&found);
+            show(&found)
         }
     }
-    Ok(())
 }
 
 /// Tells the user what an installation is doing.
@@ -48,11 +48,11 @@ pub fn say(event: InstallEvent<'_>) {
     }
 }
 
-fn show(toolchain: &Toolchain) {
+fn show(toolchain: &Toolchain) -> Result<()> {
     let (major, minor) = toolchain.version();
-    println!(
+    outln!(
         "NVRTC {major}.{minor}\n  library  {}\n  headers  {}",
         toolchain.nvrtc().display(),
         toolchain.include().display()
-    );
+    )
 }
