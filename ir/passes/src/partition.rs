@@ -254,7 +254,9 @@ impl<'g> Maker<'g> {
                 (Op::Input { kind: InputKind::Weight, .. }, _) => {
                     Some(if low && extents >= 2 { DType::BF16 } else { ty.dtype })
                 }
-                (Op::Input { kind: InputKind::State, .. }, _) => Some(if low { DType::BF16 } else { ty.dtype }),
+                (Op::Input { kind: InputKind::State, .. }, _) => {
+                    Some(if low && !is_shown(graph, id) { DType::BF16 } else { ty.dtype })
+                }
                 (_, Some(group)) => {
                     let statistics = group.anchor.is_some_and(|a| is_statistic(&graph.node(a).op));
                     // Differences of gathered rows cancel: rows computed to be gathered keep all their digits.
@@ -285,6 +287,12 @@ impl<'g> Maker<'g> {
         let groups = graph.ids().filter_map(|id| self.groups[id].clone()).collect();
         Partition { groups, storage, rounding, low }
     }
+}
+
+/// True when the next value of `state` is also a plain output, which keeps its declared dtype.
+fn is_shown(graph: &Graph, state: NodeId) -> bool {
+    let next = graph.outputs().iter().find(|o| o.updates == Some(state)).map(|o| o.value);
+    graph.outputs().iter().any(|o| o.updates.is_none() && Some(o.value) == next)
 }
 
 /// A tied output and its state share a buffer, so they share a storage dtype.
