@@ -4,7 +4,7 @@
 use enel_bundle::{check_desc, check_layout, check_plan, layout};
 use enel_interp::random::{RandomConfig, random_graph, random_inputs};
 use enel_interp::{Rounding, Run, Tensor, run};
-use enel_ir::{Graph, parse, verify};
+use enel_ir::{DType, Graph, InputKind, NodeId, Op, Symbols, TensorType, UnaryOp, parse, verify};
 use enel_lower::{FrontConfig, compile, divide};
 use enel_passes::{Mode, Passes};
 use std::collections::BTreeMap;
@@ -65,5 +65,46 @@ fn random_graphs_print_and_parse_back() {
     for seed in SEEDS {
         let (graph, _) = random_graph(seed, &RandomConfig::default());
         assert_eq!(parse(&graph.to_string()).unwrap(), graph, "seed {seed}");
+    }
+}
+
+/// Appends one link to a value.
+type Link<'a> = &'a dyn Fn(&mut Graph, NodeId, usize) -> NodeId;
+
+/// A chain of `n` nodes that cost nothing, something, or fan out, ending in a contraction.
+fn chain(n: usize, link: Link<'_>) -> Graph {
+    let mut g = Graph::new("chain", Symbols::default());
+    let ty = TensorType::fixed(DType::F32, &[4, 6]);
+    let mut x = g.input("x", InputKind::Data, ty).unwrap();
+    let w = g.input("w", InputKind::Weight, TensorType::fixed(DType::F32, &[3, 6])).unwrap();
+    for i in 0..n {
+        x = link(&mut g, x, i);
+    }
+    let y = g.contract("mk,nk->mn", x, w).unwrap();
+    g.output("y", y);
+    g
+}
+
+#[test]
+fn long_chains_compile_without_deep_recursion_or_doubling() {
+    let slices = |g: &mut Graph, x: NodeId, _| g.narrow(x, 0, 0.into(), 4.into()).unwrap();
+    let moves = |g: &mut Graph, x: NodeId, i: usize| {
+        let shape = if i.is_multiple_of(2) { vec![24.into()] } else { vec![4.into(), 6.into()] };
+        let flipped = g.push(Op::Reverse { axes: vec![0] }, &[x]).unwrap();
+        g.reshape(flipped, shape).unwrap()
+    };
+    let doubles = |g: &mut Graph, x: NodeId, _| {
+        let sum = g.add(x, x).unwrap();
+        let half = g.scalar(0.5).unwrap();
+        g.mul(sum, half).unwrap()
+    };
+    let waves = |g: &mut Graph, x: NodeId, _| g.unary(UnaryOp::Sin, x).unwrap();
+    let links: [Link<'_>; 4] = [&slices, &moves, &doubles, &waves];
+    for link in links {
+        let graph = chain(3000, link);
+        for passes in [Passes::None, Passes::all()] {
+            let compiled = compile(&[&graph], &FrontConfig { mode: Mode::F32, passes }).unwrap();
+            check_plan(&compiled.plans[0], &compiled.kernels).unwrap();
+        }
     }
 }

@@ -46,6 +46,8 @@ pub struct Partition {
 const RECOMPUTE_LIMIT: u32 = 48;
 /// Work per element above which a value is stored in any case, so that programs stay of bounded length.
 const PROGRAM_LIMIT: u32 = 160;
+/// Most nodes between a stored value and what is computed from it; lowering walks them recursively.
+const DEPTH_LIMIT: u32 = 100;
 /// Most pointwise nodes fused behind an anchor.
 const EPILOGUE_LIMIT: usize = 48;
 
@@ -82,6 +84,41 @@ fn is_gather_of(graph: &Graph, user: NodeId, id: NodeId) -> bool {
 
 fn is_leaf(op: &Op) -> bool {
     op.class() == Class::Leaf
+}
+
+/// What computing one element of an unstored value takes, from stored values on.
+#[derive(Clone, Copy, Debug)]
+struct Unstored {
+    /// Work per element.
+    cost: u32,
+    /// Nodes on the longest way.
+    depth: u32,
+    /// True when transcendental work is part of it.
+    costly: bool,
+    /// True when it is stored values seen through moves alone.
+    view: bool,
+}
+
+impl Default for Unstored {
+    /// A stored value: one load.
+    fn default() -> Unstored {
+        Unstored { cost: 1, depth: 0, costly: false, view: true }
+    }
+}
+
+impl Unstored {
+    fn of(op: &Op, operands: impl Iterator<Item = Unstored>) -> Unstored {
+        let moves = matches!(op, Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. });
+        let own = matches!(op, Op::Unary(u) if u.is_costly());
+        let start = Unstored { cost: own_cost(op), depth: 0, costly: own, view: moves };
+        operands.fold(start, |sum, o| Unstored {
+            cost: sum.cost.saturating_add(o.cost),
+            depth: sum.depth.max(o.depth + 1),
+            // Gathered values are read at will: their work is weighed by its cost alone.
+            costly: sum.costly || (o.costly && !matches!(op, Op::Gather { .. })),
+            view: sum.view && o.view,
+        })
+    }
 }
 
 struct Maker<'g> {
@@ -205,23 +242,22 @@ impl<'g> Maker<'g> {
 
     /// Stores what would be recomputed too often, walking in definition order with the work per element so far.
     fn store_costly(&mut self, fuse: bool) {
-        let mut cost: IdMap<u32> = IdMap::filled(self.graph, 1);
+        let mut unstored: IdMap<Unstored> = IdMap::filled(self.graph, Unstored::default());
         for id in self.graph.ids() {
             let node = self.graph.node(id);
             if is_leaf(&node.op) || self.inner[id] || self.groups[id].is_some() {
                 continue;
             }
-            let operands: u32 = node.operands.iter().map(|&o| cost[o]).fold(0, u32::saturating_add);
-            cost[id] = own_cost(&node.op).saturating_add(operands);
+            let work = Unstored::of(&node.op, node.operands.iter().map(|&o| unstored[o]));
             let readers = self.users[id].len() as u32;
-            let too_long = cost[id] > PROGRAM_LIMIT;
-            let too_often = readers >= 2 && cost[id].saturating_mul(readers - 1) > RECOMPUTE_LIMIT;
-            let spread =
-                cost[id] >= 8 && self.users[id].iter().any(|&u| self.repeats(u, id)) && has_costly(self.graph, id);
-            let bound = self.weight_only[id] && self.leaves_binding(id) && !is_view(self.graph, id);
+            let too_long = work.cost > PROGRAM_LIMIT || work.depth > DEPTH_LIMIT;
+            let too_often = readers >= 2 && work.cost.saturating_mul(readers - 1) > RECOMPUTE_LIMIT;
+            let spread = work.costly && self.users[id].iter().any(|&u| self.repeats(u, id));
+            let bound = self.weight_only[id] && self.leaves_binding(id) && !work.view;
             if !fuse || too_long || too_often || spread || bound {
                 self.close(id, None, None);
-                cost[id] = 1;
+            } else {
+                unstored[id] = work;
             }
         }
     }
@@ -338,29 +374,5 @@ fn own_cost(op: &Op) -> u32 {
         Op::Concat { .. } | Op::Pad { .. } => 2,
         Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. } => 0,
         _ => 1,
-    }
-}
-
-/// True when the value is a weight seen through moves alone, which needs no copy.
-fn is_view(graph: &Graph, id: NodeId) -> bool {
-    let node = graph.node(id);
-    match node.op {
-        Op::Input { .. } | Op::Const { .. } | Op::Iota { .. } | Op::SizeOf { .. } => true,
-        Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. } => {
-            is_view(graph, node.operands[0])
-        }
-        _ => false,
-    }
-}
-
-fn has_costly(graph: &Graph, id: NodeId) -> bool {
-    let node = graph.node(id);
-    match &node.op {
-        Op::Unary(u) => u.is_costly() || has_costly(graph, node.operands[0]),
-        Op::Gather { .. } => false,
-        op if matches!(op.class(), Class::Pointwise | Class::Move) => {
-            node.operands.iter().any(|&o| has_costly(graph, o))
-        }
-        _ => false,
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn apply(graph: Verified<'_>) -> Result<Graph, PassError> {
         let map = Map { w, start: Dim::constant(0) };
         let mut known = Vec::new();
         let plain = rows(new, x, axis);
-        if cost(new, x, axis, 0, &mut known) > WORTH * plain {
+        if cost(new, x, axis, Spot::default(), &mut known) > WORTH * plain {
             return new.push(node.op.clone(), &node.operands);
         }
         push(new, x, axis, &map)
@@ -99,8 +99,29 @@ fn through(g: &Graph, x: NodeId, axis: usize) -> Option<Through> {
     }
 }
 
+/// Deepest chain a map is pushed through: both sides of every sum are walked, so the walk doubles with each level.
+const DEPTH_LIMIT: u32 = 10;
+
+/// Where the walk is: which columns of the weight, how deep.
+#[derive(Clone, Copy, Default)]
+struct Spot {
+    columns: usize,
+    depth: u32,
+}
+
+impl Spot {
+    fn deeper(self) -> Spot {
+        Spot { depth: self.depth + 1, ..self }
+    }
+
+    fn part(self, i: usize) -> Spot {
+        Spot { columns: self.columns.wrapping_mul(16).wrapping_add(i + 1), depth: self.depth + 1 }
+    }
+}
+
 /// Multiplications per output channel of the pushed-down form; a value mapped before by the same columns is free.
-fn cost(g: &Graph, x: NodeId, axis: usize, columns: usize, known: &mut Vec<(NodeId, usize)>) -> f64 {
+fn cost(g: &Graph, x: NodeId, axis: usize, spot: Spot, known: &mut Vec<(NodeId, usize)>) -> f64 {
+    let columns = spot.columns;
     if known.contains(&(x, columns)) {
         return 0.0;
     }
@@ -108,12 +129,13 @@ fn cost(g: &Graph, x: NodeId, axis: usize, columns: usize, known: &mut Vec<(Node
     let before = known.len();
     let pushed = match through(g, x, axis) {
         None => f64::INFINITY,
+        Some(_) if spot.depth >= DEPTH_LIMIT => f64::INFINITY,
         Some(Through::Parts(parts)) => {
-            let each = parts.iter().enumerate().map(|(i, &p)| cost(g, p, axis, columns * 16 + i + 1, known));
+            let each = parts.iter().enumerate().map(|(i, &p)| cost(g, p, axis, spot.part(i), known));
             each.sum()
         }
-        Some(Through::Both(both)) => both.iter().map(|&(o, a)| cost(g, o, a, columns, known)).sum(),
-        Some(Through::First(o, a) | Through::Moved(o, a)) => cost(g, o, a, columns, known),
+        Some(Through::Both(both)) => both.iter().map(|&(o, a)| cost(g, o, a, spot.deeper(), known)).sum(),
+        Some(Through::First(o, a) | Through::Moved(o, a)) => cost(g, o, a, spot.deeper(), known),
     };
     if pushed < plain {
         return pushed;
@@ -126,7 +148,7 @@ fn cost(g: &Graph, x: NodeId, axis: usize, columns: usize, known: &mut Vec<(Node
 fn push(g: &mut Graph, x: NodeId, axis: usize, map: &Map) -> Built {
     let plain = rows(g, x, axis);
     let form = through(g, x, axis);
-    let pushed = cost(g, x, axis, 0, &mut known_maps(g, map));
+    let pushed = cost(g, x, axis, Spot::default(), &mut known_maps(g, map));
     let Some(form) = form.filter(|_| pushed < plain) else { return contract(g, x, axis, map) };
     match form {
         Through::Parts(parts) => {
