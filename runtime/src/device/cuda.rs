@@ -29,6 +29,8 @@ struct Loaded {
     name: String,
     function: CudaFunction,
     launch: Launch,
+    /// Buffers and sizes of its interface.
+    arity: (usize, usize),
 }
 
 struct Recording(CudaGraph);
@@ -102,6 +104,16 @@ impl CudaDevice {
         self.context.bind_to_thread().map_err(driver("cuCtxSetCurrent"))
     }
 
+    /// Waits for the stream even when an earlier failure is still to be told: memory is given back right after.
+    fn settle(&self) -> Result<(), DriverError> {
+        // Asking for the earlier failure forgets it, and binding would stop at it.
+        let earlier = self.context.check_err();
+        let bound = self.context.bind_to_thread();
+        // SAFETY: the stream is owned by this device, alive, and not destroyed by waiting.
+        let waited = unsafe { result::stream::synchronize(self.stream.cu_stream()) };
+        earlier.and(bound).and(waited)
+    }
+
     fn address(&self, slice: Slice) -> Result<sys::CUdeviceptr, DeviceError> {
         let Slice { buffer, offset_bytes, size_bytes } = slice;
         let fits = |a: &&Allocation| offset_bytes.checked_add(size_bytes).is_some_and(|end| end <= a.size_bytes);
@@ -160,10 +172,10 @@ impl Backend for CudaDevice {
     fn free(&mut self, buffer: BufferId) {
         let Some(allocation) = self.buffers.take(buffer.0) else { return };
         // Work in flight may still use it; a failure here shows again at the next call.
-        self.context.record_err(self.stream.synchronize());
+        let settled = self.settle();
         // SAFETY: the address came from `malloc_sync`, its slot is gone, and no work is in flight.
         let freed = unsafe { result::free_sync(allocation.address) };
-        self.context.record_err(freed);
+        self.context.record_err(settled.and(freed));
     }
 
     fn upload(&mut self, to: Slice, bytes: &[u8]) -> Result<(), DeviceError> {
@@ -175,10 +187,13 @@ impl Backend for CudaDevice {
         if bytes.is_empty() {
             return Ok(());
         }
-        // SAFETY: the range lies in a live allocation; a copy from pageable memory has read all of `bytes` on return
-        // (CUDA driver API, "API synchronization behavior").
+        // The call may return before it has read `bytes`: where they are page-locked, and where the GPU reads pageable
+        // memory itself (CUDA driver API, "API synchronization behavior": it "might be" synchronous).
+        // SAFETY: the range lies in a live allocation; `bytes` is borrowed until the wait below.
         let copied = unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) };
-        copied.map_err(driver("cuMemcpyHtoDAsync"))
+        let waited = self.settle();
+        copied.map_err(driver("cuMemcpyHtoDAsync"))?;
+        waited.map_err(driver("cuStreamSynchronize"))
     }
 
     fn download(&mut self, from: Slice, bytes: &mut [u8]) -> Result<(), DeviceError> {
@@ -190,9 +205,9 @@ impl Backend for CudaDevice {
         if bytes.is_empty() {
             return Ok(());
         }
-        // SAFETY: the range lies in a live allocation; `bytes` is borrowed until the synchronisation below.
+        // SAFETY: the range lies in a live allocation; `bytes` is borrowed until the wait below.
         let copied = unsafe { result::memcpy_dtoh_async(bytes, address, self.stream.cu_stream()) };
-        let waited = self.stream.synchronize();
+        let waited = self.settle();
         copied.map_err(driver("cuMemcpyDtoHAsync"))?;
         waited.map_err(driver("cuStreamSynchronize"))
     }
@@ -237,7 +252,8 @@ impl Backend for CudaDevice {
             match self.function(image, &launch) {
                 Ok(function) => {
                     self.allow_smem(&function, &launch)?;
-                    self.kernels.push(Loaded { name: found.name.clone(), function, launch });
+                    let arity = (found.desc.buffers.len(), found.desc.dynamics.len());
+                    self.kernels.push(Loaded { name: found.name.clone(), function, launch, arity });
                     return Ok(KernelId(self.kernels.len() as u32 - 1));
                 }
                 Err(error) => last = error,
@@ -249,7 +265,14 @@ impl Backend for CudaDevice {
     fn launch(&mut self, kernel: KernelId, args: &[Arg], dynamics: &[i64]) -> Result<(), DeviceError> {
         self.bind()?;
         let unknown = DeviceError::Unknown { what: "kernel", id: kernel.0 };
-        let Loaded { name, function, launch } = self.kernels.get(kernel.0 as usize).ok_or(unknown)?;
+        let Loaded { name, function, launch, arity } = self.kernels.get(kernel.0 as usize).ok_or(unknown)?;
+        // The driver reads as many parameters as the kernel declares, however few there are.
+        if (args.len(), dynamics.len()) != *arity {
+            let (kernel, (buffers, sizes)) = (name.clone(), *arity);
+            let (got_buffers, got_sizes) = (args.len(), dynamics.len());
+            let message = format!("it takes {buffers} buffers and {sizes} sizes, not {got_buffers} and {got_sizes}");
+            return Err(DeviceError::Launch { kernel, message });
+        }
         let Some(grid) = images::grid(name, launch, dynamics)? else { return Ok(()) };
         let mut addresses: Vec<sys::CUdeviceptr> = Vec::with_capacity(args.len());
         for arg in args {
@@ -293,9 +316,11 @@ impl Backend for CudaDevice {
     }
 
     fn drop_graph(&mut self, graph: GraphId) {
-        // A graph being replayed must not be destroyed.
-        self.context.record_err(self.stream.synchronize());
-        drop(self.graphs.take(graph.0));
+        let Some(recording) = self.graphs.take(graph.0) else { return };
+        // A graph being replayed must not be destroyed. Its destruction may record a failure that must not be lost.
+        let settled = self.settle();
+        drop(recording);
+        self.context.record_err(settled);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What can every device do? Memory, kernels and order, behind one trait.
 //!
-//! Law: a device knows kernels and bytes, never plans. Calls take effect in the order they are made; only `download`
-//! and `synchronize` wait. Which device is which: `cpu` native faces, `emulated` the PTX machine, `cuda` the driver.
+//! Law: a device knows kernels and bytes, never plans. Calls take effect in the order they are made; an
+//! `upload` may wait, a `download` and `synchronize` do. Which device is which: `cpu` native faces, `emulated` the PTX machine, `cuda` the driver.
 
 mod cpu;
 mod cuda;
