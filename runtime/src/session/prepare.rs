@@ -51,8 +51,10 @@ impl Session {
         let prepared = &mut self.plans[at].prepared;
         if let Some(found) = prepared.iter().position(|p| p.symbols == symbols) {
             let found = prepared.remove(found);
+            let workspace_bytes = found.workspace_bytes;
             prepared.push(found);
-            return Ok(());
+            // A larger size that did not fit took the workspace with it.
+            return self.reserve(workspace_bytes);
         }
         self.place_states(plan, symbols)?;
         let new = self.prepared(at, plan, &bundle, symbols)?;

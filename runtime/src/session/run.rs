@@ -146,7 +146,8 @@ impl Session {
             stats.total_us = start.elapsed().as_secs_f64() * 1e6;
             Ok(RunOutput { outputs, stats })
         })();
-        prepared.runs += 1;
+        // A run that failed may have set up nothing, and only what is set up can be recorded.
+        prepared.runs += u64::from(result.is_ok());
         if separate {
             free_separate(device, prepared, &slices);
         }

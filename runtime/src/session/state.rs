@@ -231,8 +231,13 @@ impl Session {
             |source| RunError::Device { verb: "allocate", what: format!("state `{name}`"), source: Box::new(source) };
         let device = self.device.backend();
         let slice = allocate(device, size_bytes).map_err(failed)?;
+        // A state that is not zero yet must not be found by the next run.
+        if let Err(source) = device.fill(slice, 0) {
+            device.free(slice.buffer);
+            return Err(failed(source));
+        }
         self.states.insert(name.to_owned(), StateEntry { slice, dtype: buffer.dtype, shape });
-        device.fill(slice, 0).map_err(failed)
+        Ok(())
     }
 }
 

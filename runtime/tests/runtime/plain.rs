@@ -9,6 +9,12 @@ use std::sync::{Arc, Mutex};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
+    /// Larger allocations fail.
+    pub(crate) limit_bytes: Option<usize>,
+    /// The next fill fails.
+    pub(crate) fail_fill: bool,
+    /// The next launch fails.
+    pub(crate) fail_launch: bool,
     pub(crate) allocations: usize,
     pub(crate) live: usize,
     pub(crate) launches: usize,
@@ -200,6 +206,9 @@ impl Backend for PlainDevice {
 
     fn allocate(&mut self, size_bytes: usize) -> Done<BufferId> {
         let mut counts = self.counts.lock().unwrap();
+        if counts.limit_bytes.is_some_and(|limit| size_bytes > limit) {
+            return Err(DeviceError::OutOfMemory { size_bytes });
+        }
         counts.allocations += 1;
         counts.live += 1;
         let id = counts.allocations as u32;
@@ -233,6 +242,10 @@ impl Backend for PlainDevice {
     }
 
     fn fill(&mut self, slice: Slice, byte: u8) -> Done {
+        let failing = std::mem::take(&mut self.counts.lock().unwrap().fail_fill);
+        if failing {
+            return Err(DeviceError::NoCapture);
+        }
         self.bytes(slice)?.fill(byte);
         Ok(())
     }
@@ -243,6 +256,10 @@ impl Backend for PlainDevice {
     }
 
     fn launch(&mut self, kernel: KernelId, args: &[Arg], dynamics: &[i64]) -> Done {
+        let failing = std::mem::take(&mut self.counts.lock().unwrap().fail_launch);
+        if failing {
+            return Err(DeviceError::NoCapture);
+        }
         let op = Op::Launch(kernel, args.to_vec(), dynamics.to_vec());
         match &mut self.recording {
             Some(ops) => ops.push(op),

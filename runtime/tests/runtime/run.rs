@@ -67,6 +67,46 @@ fn repeated_runs_allocate_nothing_and_replay() {
 }
 
 #[test]
+fn a_size_that_fits_still_runs_after_one_that_does_not() {
+    let device = PlainDevice::default();
+    let counts = device.counts.clone();
+    let mut session = ready(Device::from_backend(Box::new(device)));
+    let mut run = |t: usize| {
+        let x = numbers(&[t, 8], t);
+        let outputs = session.run("prefill", &[("T", t as i64), ("B", 1)], &tensors(&[("x", x.clone())]))?;
+        assert_eq!(outputs["y"].to_f32().unwrap(), expected(&x).0);
+        Ok::<(), RunError>(())
+    };
+    run(4).unwrap();
+    run(4).unwrap();
+    counts.lock().unwrap().limit_bytes = Some(4096);
+    let refused = run(64).unwrap_err();
+    assert!(matches!(refused, RunError::Device { verb: "allocate", .. }), "{refused}");
+    run(4).unwrap();
+    counts.lock().unwrap().limit_bytes = None;
+    run(64).unwrap();
+    run(4).unwrap();
+}
+
+#[test]
+fn only_a_run_that_worked_is_recorded_next() {
+    let device = PlainDevice::default();
+    let counts = device.counts.clone();
+    let mut session = ready(Device::from_backend(Box::new(device)));
+    let inputs = tensors(&[("x", numbers(&[3, 8], 1))]);
+    let mut replayed = || {
+        let options = RunOptions::default();
+        session.run_with("prefill", &[("T", 3), ("B", 1)], &inputs, &options).map(|output| output.stats.replayed)
+    };
+    counts.lock().unwrap().fail_launch = true;
+    assert!(matches!(replayed(), Err(RunError::Step { .. })));
+    assert!(!replayed().unwrap(), "still the first that works");
+    counts.lock().unwrap().fail_launch = true;
+    assert!(replayed().is_err(), "recording fails and ends");
+    assert!(replayed().unwrap(), "recording starts anew");
+}
+
+#[test]
 fn many_sizes_keep_a_bounded_number_of_recordings() {
     let device = PlainDevice::default();
     let mut session = ready(Device::from_backend(Box::new(device)));

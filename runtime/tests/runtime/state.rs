@@ -1,7 +1,8 @@
 //! States last between runs, are shared by plans, and never change their size silently.
 
+use crate::plain::PlainDevice;
 use crate::{devices, numbers, plans, session, tensors};
-use enel_runtime::{HostTensor, RunError};
+use enel_runtime::{Device, HostTensor, RunError};
 
 #[test]
 fn a_state_lasts_and_is_shared_by_plans() {
@@ -47,4 +48,16 @@ fn a_state_keeps_its_size_until_it_is_told() {
         assert!(matches!(session.set_state_symbols(&[("B", 9)]), Err(RunError::Size { .. })));
         assert!(matches!(session.set_state_symbols(&[("Q", 1)]), Err(RunError::Symbol { .. })));
     }
+}
+
+#[test]
+fn a_state_that_could_not_be_zeroed_is_made_again() {
+    let device = PlainDevice::default();
+    let counts = device.counts.clone();
+    let mut session = session(plans::bundle(), Device::from_backend(Box::new(device)));
+    session.set_state_symbols(&[("B", 2)]).unwrap();
+    counts.lock().unwrap().fail_fill = true;
+    assert!(matches!(session.state("count"), Err(RunError::Device { .. })));
+    assert_eq!(counts.lock().unwrap().live, 0, "given back");
+    assert_eq!(session.state("count").unwrap().read().unwrap().to_f32().unwrap(), [0.0; 2]);
 }
