@@ -3,8 +3,9 @@
 //! A map is linear, so it passes through sums, differences, factors that do not vary along the summed axis, and through
 //! gathers, broadcasts and concatenations. The walk decides by multiplications; the result differs by rounding only.
 
+use super::typical;
 use crate::rebuild::{PassError, rebuild};
-use enel_ir::{BinaryOp, BuildError, ContractSpec, Dim, Graph, NodeId, Op, Symbols, Verified};
+use enel_ir::{BinaryOp, BuildError, ContractSpec, Dim, Graph, NodeId, Op, Verified};
 
 type Built = Result<NodeId, BuildError>;
 
@@ -18,7 +19,7 @@ pub(super) fn apply(graph: Verified<'_>) -> Result<Graph, PassError> {
         let (x, w) = (node.operands[0], node.operands[1]);
         let map = Map { w, start: Dim::constant(0) };
         let mut known = Vec::new();
-        let plain = rows(new, x, axis);
+        let plain = rows(new, x);
         if cost(new, x, axis, Spot::default(), &mut known) > WORTH * plain {
             return new.push(node.op.clone(), &node.operands);
         }
@@ -41,14 +42,8 @@ struct Map {
     start: Dim,
 }
 
-/// Typical value: the geometric mean of the bounds.
-fn typical(dim: &Dim, symbols: &Symbols) -> f64 {
-    let (low, high) = dim.bounds(symbols);
-    (low.max(1) as f64 * high.max(1) as f64).sqrt()
-}
-
 /// Multiplications of mapping `x` as it stands, per output channel.
-fn rows(g: &Graph, x: NodeId, _axis: usize) -> f64 {
+fn rows(g: &Graph, x: NodeId) -> f64 {
     g.ty(x).shape.iter().map(|d| typical(d, &g.symbols)).product()
 }
 
@@ -125,7 +120,7 @@ fn cost(g: &Graph, x: NodeId, axis: usize, spot: Spot, known: &mut Vec<(NodeId, 
     if known.contains(&(x, columns)) {
         return 0.0;
     }
-    let plain = rows(g, x, axis);
+    let plain = rows(g, x);
     let before = known.len();
     let pushed = match through(g, x, axis) {
         None => f64::INFINITY,
@@ -146,7 +141,7 @@ fn cost(g: &Graph, x: NodeId, axis: usize, spot: Spot, known: &mut Vec<(NodeId, 
 }
 
 fn push(g: &mut Graph, x: NodeId, axis: usize, map: &Map) -> Built {
-    let plain = rows(g, x, axis);
+    let plain = rows(g, x);
     let form = through(g, x, axis);
     let pushed = cost(g, x, axis, Spot::default(), &mut known_maps(g, map));
     let Some(form) = form.filter(|_| pushed < plain) else { return contract(g, x, axis, map) };

@@ -11,7 +11,7 @@ mod nested;
 
 use crate::clean::clean;
 use crate::rebuild::PassError;
-use enel_ir::{Graph, Verified};
+use enel_ir::{Dim, Graph, Symbols, Verified};
 
 /// A named rewrite.
 #[derive(Debug)]
@@ -69,4 +69,10 @@ pub fn rewrite(graph: Verified<'_>, off: &[&str]) -> Result<Graph, PassError> {
         current = clean(verify(&next)?)?;
     }
     Ok(current)
+}
+
+/// A typical value of a size, for weighing costs: the geometric mean of its bounds.
+fn typical(dim: &Dim, symbols: &Symbols) -> f64 {
+    let (low, high) = dim.bounds(symbols);
+    (low.max(1) as f64 * high.max(1) as f64).sqrt()
 }

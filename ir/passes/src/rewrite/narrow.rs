@@ -1,7 +1,8 @@
 //! Are only some rows of a linear map's result read? Then only those rows are mapped (the last token's logits).
 
+use super::typical;
 use crate::rebuild::{PassError, rebuild};
-use enel_ir::{ContractSpec, Dim, Graph, NodeId, Op, Symbols, Verified};
+use enel_ir::{ContractSpec, Graph, NodeId, Op, Verified};
 
 /// `gather(contract(x, w), rows)` along a row axis becomes `contract(gather(x, rows), w)` when that is fewer rows and
 /// nothing else reads the whole result.
@@ -33,10 +34,6 @@ fn row_axis(spec: &ContractSpec, axis: usize, batch: usize) -> Option<usize> {
 
 fn cheaper(graph: &Graph, map: NodeId, rows: NodeId, (axis, batch): (usize, usize)) -> bool {
     let index = graph.ty(rows);
-    let typical = |d: &Dim, s: &Symbols| {
-        let (low, high) = d.bounds(s);
-        (low.max(1) as f64 * high.max(1) as f64).sqrt()
-    };
     let have = typical(&graph.ty(map).shape[axis], &graph.symbols);
     index.rank() == batch + 1 && typical(&index.shape[batch], &graph.symbols) < have
 }
