@@ -1,7 +1,7 @@
 //! `enel`: point clouds to text.
 
 use clap::{Parser, Subcommand};
-use enel_cli::enel::{caption, conformance, doctor};
+use enel_cli::enel::{bench, caption, conformance, doctor};
 use std::process::ExitCode;
 
 /// Describes point clouds in words.
@@ -19,6 +19,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::BenchArgs),
     Caption(caption::CaptionArgs),
     Conformance(conformance::ConformanceArgs),
     Doctor(doctor::DoctorArgs),
@@ -26,6 +27,7 @@ enum Command {
 
 fn main() -> ExitCode {
     enel_cli::report(match Cli::parse().command {
+        Command::Bench(args) => bench::bench(&args),
         Command::Caption(args) => caption::caption(&args),
         Command::Conformance(args) => conformance::conformance(&args),
         Command::Doctor(args) => doctor::doctor(&args),

@@ -1,5 +1,6 @@
 //! What does `enel` do? One file or folder per subcommand; what they share is `engine`, `decode`, `model`, `places`.
 
+pub mod bench;
 pub mod caption;
 pub mod conformance;
 pub mod decode;
