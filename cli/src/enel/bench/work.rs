@@ -219,7 +219,7 @@ fn input_names(plan: &enel_bundle::Plan) -> impl Iterator<Item = &String> {
 
 fn is_weight(bundle: &Bundle, plan: &str, buffer: u32) -> bool {
     let kind = bundle.plan(plan).map(|plan| &plan.buffers[buffer as usize].kind);
-    matches!(kind, Some(BufferKind::Weight(_) | BufferKind::Bound))
+    kind.is_some_and(BufferKind::is_fixed)
 }
 
 /// Sizes of the product a Desc is, if it is one.
