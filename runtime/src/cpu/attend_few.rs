@@ -8,7 +8,7 @@
 use super::attention::{BoundAttention, Rows};
 use super::buffers::View;
 use super::error::CpuError;
-use super::gemm::Panel;
+use super::gemm::{Panel, halved};
 use super::n_tasks;
 use super::strip::Exec;
 use super::threads::CpuThreads;
@@ -148,10 +148,5 @@ fn product(x: &[f32], y: &[f32]) -> f32 {
             lanes[i] += x[i] * y[i];
         }
     }
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] += lanes[i + half];
-        }
-    }
-    lanes[0] + x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum::<f32>()
+    halved(lanes) + x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum::<f32>()
 }

@@ -302,7 +302,7 @@ fn dots<T: Copy>(lhs: &[f32], line: &[T], out: &mut [f32], widen: impl Fn(T) -> 
                 }
             }
             let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| x * widen(*y)).sum();
-            total += lanes.iter().map(|x| f64::from(*x)).sum::<f64>() + f64::from(rest);
+            total += f64::from(halved(lanes)) + f64::from(rest);
         }
         *out = total as f32;
     }
@@ -329,8 +329,21 @@ impl pulp::NullaryFnOnce for Dot<'_> {
             }
         }
         let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum();
-        lanes.iter().sum::<f32>() + rest
+        halved(lanes) + rest
     }
+}
+
+/// Sum of lanes, half added to half: vectors as long as they can be.
+#[inline(always)]
+pub(crate) fn halved<const N: usize>(mut lanes: [f32; N]) -> f32 {
+    let mut half = N / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// Sum of products of two vectors of one length.
