@@ -5,7 +5,7 @@ use super::code::{Form, Loc, Op, Table, Work};
 use super::error::CpuError;
 use super::load::{self, Places};
 use super::ops::{self, Src};
-use super::strip::{AccIn, Position, Regs, each_run};
+use super::strip::{AccIn, Position, Regs, Run, runs};
 use enel_bundle::Kind;
 
 /// What operations read beside registers.
@@ -21,14 +21,11 @@ pub(crate) struct Env<'e, 'a> {
 impl Env<'_, '_> {
     /// Where a tabled load of this strip looks.
     #[inline(always)]
-    fn place<'t>(&self, form: &Form, table: &'t Table, regs: &Regs<'_>) -> Result<Places<'t>, CpuError> {
-        let mut first = 0;
-        each_run(form, self.pos, regs, |_, _, start, _| {
-            first = start;
-            Ok(())
-        })?;
+    fn place<'t>(&self, form: &Form, table: &'t Table, regs: &Regs<'_>) -> Places<'t> {
+        // The form is uniform, so there is one run.
+        let first = runs(form, self.pos, regs).map(|run| run.start).next().unwrap_or(-1);
         let from = self.pos.start as usize;
-        Ok(Places { first, offsets: &table.offsets[from..from + self.pos.n], max: table.max })
+        Places { first, offsets: &table.offsets[from..from + self.pos.n], max: table.max }
     }
 }
 
@@ -57,12 +54,9 @@ pub(crate) fn run_op<'a>(op: &Op, regs: &mut Regs<'a>, env: &Env<'_, 'a>) -> Res
         (_, Loc::Direct(slot)) => {
             let Work::Borrow(buffer, form) = &op.work else { return Ok(()) };
             let view = &env.views[*buffer as usize];
-            let mut found: &[f32] = &[];
-            each_run(form, env.pos, regs, |_, n, start, _| {
-                found = load::borrow(view, *buffer, start, n)?;
-                Ok(())
-            })?;
-            regs.direct[slot as usize] = found;
+            for Run { n, start, .. } in runs(form, env.pos, regs) {
+                regs.direct[slot as usize] = load::borrow(view, *buffer, start, n)?;
+            }
             Ok(())
         }
         (Kind::Float, Loc::Uniform(slot)) => {
@@ -93,12 +87,12 @@ fn float_op(op: &Op, out: &mut [f32], regs: &Regs<'_>, env: &Env<'_, '_>) -> Res
         (Work::Float(value), _) => out.fill(*value),
         (Work::LoadForm(buffer, form) | Work::Borrow(buffer, form), _) => {
             let view = &env.views[*buffer as usize];
-            return each_run(form, env.pos, regs, |from, n, start, stride| {
-                load::floats(&mut out[from..from + n], view, *buffer, start, stride)
-            });
+            for Run { from, n, start, stride } in runs(form, env.pos, regs) {
+                load::floats(&mut out[from..from + n], view, *buffer, start, stride)?;
+            }
         }
         (Work::LoadTable(buffer, form, table), _) => {
-            return load::floats_at(out, &env.views[*buffer as usize], *buffer, env.place(form, table, regs)?);
+            return load::floats_at(out, &env.views[*buffer as usize], *buffer, env.place(form, table, regs));
         }
         (Work::LoadIndex(buffer, index), _) => {
             return load::gather_floats(out, &env.views[*buffer as usize], *buffer, regs.int(*index, n));
@@ -124,14 +118,13 @@ fn int_op(op: &Op, out: &mut [i64], regs: &Regs<'_>, env: &Env<'_, '_>) -> Resul
     let n = out.len();
     match (&op.work, op.from) {
         (Work::Form(form), _) => {
-            each_run(form, env.pos, regs, |from, n, start, stride| {
+            for Run { from, n, start, stride } in runs(form, env.pos, regs) {
                 let mut value = start;
                 for o in &mut out[from..from + n] {
                     *o = value;
                     value = value.wrapping_add(stride);
                 }
-                Ok(())
-            })?;
+            }
             for (loc, coef) in &form.terms {
                 if let Loc::Strip(_) = loc
                     && let Src::Strip(values) = regs.int(*loc, n)
@@ -142,12 +135,12 @@ fn int_op(op: &Op, out: &mut [i64], regs: &Regs<'_>, env: &Env<'_, '_>) -> Resul
         }
         (Work::LoadForm(buffer, form), _) => {
             let view = &env.views[*buffer as usize];
-            return each_run(form, env.pos, regs, |from, n, start, stride| {
-                load::ints(&mut out[from..from + n], view, *buffer, start, stride)
-            });
+            for Run { from, n, start, stride } in runs(form, env.pos, regs) {
+                load::ints(&mut out[from..from + n], view, *buffer, start, stride)?;
+            }
         }
         (Work::LoadTable(buffer, form, table), _) => {
-            return load::ints_at(out, &env.views[*buffer as usize], *buffer, env.place(form, table, regs)?);
+            return load::ints_at(out, &env.views[*buffer as usize], *buffer, env.place(form, table, regs));
         }
         (Work::LoadIndex(buffer, index), _) => {
             return load::gather_ints(out, &env.views[*buffer as usize], *buffer, regs.int(*index, n));
@@ -175,12 +168,12 @@ fn bool_op(op: &Op, out: &mut [bool], regs: &Regs<'_>, env: &Env<'_, '_>) -> Res
         (Work::Bool(value), _) => out.fill(*value),
         (Work::LoadForm(buffer, form), _) => {
             let view = &env.views[*buffer as usize];
-            return each_run(form, env.pos, regs, |from, n, start, stride| {
-                load::bools(&mut out[from..from + n], view, *buffer, start, stride)
-            });
+            for Run { from, n, start, stride } in runs(form, env.pos, regs) {
+                load::bools(&mut out[from..from + n], view, *buffer, start, stride)?;
+            }
         }
         (Work::LoadTable(buffer, form, table), _) => {
-            return load::bools_at(out, &env.views[*buffer as usize], *buffer, env.place(form, table, regs)?);
+            return load::bools_at(out, &env.views[*buffer as usize], *buffer, env.place(form, table, regs));
         }
         (Work::LoadIndex(buffer, index), _) => {
             return load::gather_bools(out, &env.views[*buffer as usize], *buffer, regs.int(*index, n));

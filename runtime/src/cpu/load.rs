@@ -6,7 +6,7 @@ use super::buffers::{Source, Target, View, bf16_bits};
 use super::code::{At, Loc, STRIP, StoreOp};
 use super::error::CpuError;
 use super::ops::{Src, map1};
-use super::strip::{Position, Regs, each_run};
+use super::strip::{Position, Regs, Run, runs};
 use enel_bundle::Kind;
 use enel_types::DType;
 use half::f16;
@@ -232,15 +232,18 @@ pub(crate) fn gather_bools(
 #[inline(always)]
 pub(crate) fn store(op: &StoreOp, pos: &Position, regs: &Regs<'_>, view: &View<'_>) -> Result<(), CpuError> {
     match &op.at {
-        At::Form(form) => each_run(form, pos, regs, |from, n, start, stride| {
-            let first = check_run(op.buffer, view.len, n, start, stride)?;
-            match (op.kind, stride) {
-                (Kind::Float, 1) => put_floats(view, first, regs.float(op.value, pos.n).part(from, n), n),
-                (_, 1) => put_ints(view, first, from, n, |i| int_at(op, regs, pos.n, i)),
-                _ => (0..n).for_each(|i| put(op, regs, pos.n, from + i, view, (start + stride * i as i64) as usize)),
+        At::Form(form) => {
+            for Run { from, n, start, stride } in runs(form, pos, regs) {
+                let first = check_run(op.buffer, view.len, n, start, stride)?;
+                let at = |i: usize| (start + stride * i as i64) as usize;
+                match (op.kind, stride) {
+                    (Kind::Float, 1) => put_floats(view, first, regs.float(op.value, pos.n).part(from, n), n),
+                    (_, 1) => put_ints(view, first, from, n, |i| int_at(op, regs, pos.n, i)),
+                    _ => (0..n).for_each(|i| put(op, regs, pos.n, from + i, view, at(i))),
+                }
             }
             Ok(())
-        }),
+        }
         At::Index(index) => scatter(op, *index, pos.n, regs, view),
     }
 }

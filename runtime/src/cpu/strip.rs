@@ -168,14 +168,31 @@ impl Position {
     }
 }
 
-/// Calls `f(first point, points, index of the first, stride)` for each run of a form over the strip.
+/// Points of a strip whose indices are `start, start + stride, ..`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// First point within the strip.
+    pub(crate) from: usize,
+    /// Points.
+    pub(crate) n: usize,
+    /// Index of the first.
+    pub(crate) start: i64,
+    /// Distance of neighbouring indices.
+    pub(crate) stride: i64,
+}
+
+/// The runs of a form over a strip. An iterator rather than a callback, so that loops over it are inlined into the
+/// SIMD dispatch they stand in.
+pub(crate) struct Runs<'p> {
+    form: &'p Form,
+    pos: &'p Position,
+    base: i64,
+    at: usize,
+    from: usize,
+}
+
 #[inline(always)]
-pub(crate) fn each_run(
-    form: &Form,
-    pos: &Position,
-    regs: &Regs<'_>,
-    mut f: impl FnMut(usize, usize, i64, i64) -> Result<(), CpuError>,
-) -> Result<(), CpuError> {
+pub(crate) fn runs<'p>(form: &'p Form, pos: &'p Position, regs: &Regs<'_>) -> Runs<'p> {
     let mut base = form.base;
     for (coef, coord) in form.outer.iter().zip(&pos.row) {
         base = base.wrapping_add(coef.wrapping_mul(*coord));
@@ -185,17 +202,28 @@ pub(crate) fn each_run(
             base = base.wrapping_add(coef.wrapping_mul(regs.one_int[*slot as usize]));
         }
     }
-    if let Some(stride) = form.flat {
-        return f(0, pos.n, base.wrapping_add(stride.wrapping_mul(pos.start)), stride);
+    Runs { form, pos, base, at: 0, from: 0 }
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Run> {
+        let Runs { form, pos, base, .. } = *self;
+        if let Some(stride) = form.flat {
+            let first = self.at == 0;
+            self.at = 1;
+            let start = base.wrapping_add(stride.wrapping_mul(pos.start));
+            return first.then_some(Run { from: 0, n: pos.n, start, stride });
+        }
+        let (coords, n) = pos.runs[..pos.n_runs].get(self.at)?;
+        let start = form.trail.iter().zip(coords).fold(base, |b, (c, x)| b.wrapping_add(c.wrapping_mul(*x)));
+        let run = Run { from: self.from, n: *n, start, stride: form.trail.last().copied().unwrap_or(0) };
+        self.at += 1;
+        self.from += n;
+        Some(run)
     }
-    let stride = form.trail.last().copied().unwrap_or(0);
-    let mut from = 0;
-    for (coords, n) in &pos.runs[..pos.n_runs] {
-        let offset = form.trail.iter().zip(coords).fold(base, |b, (c, x)| b.wrapping_add(c.wrapping_mul(*x)));
-        f(from, *n, offset, stride)?;
-        from += n;
-    }
-    Ok(())
 }
 
 /// The registers a family asked for, after a strip.
@@ -301,9 +329,10 @@ impl pulp::NullaryFnOnce for Load<'_> {
     fn call(self) -> Self::Output {
         let Load { buffer, form, out, regs, pos, views } = self;
         let view = &views[buffer as usize];
-        each_run(form, pos, regs, |from, n, start, stride| {
-            load::floats(&mut out[from..from + n], view, buffer, start, stride)
-        })
+        for Run { from, n, start, stride } in runs(form, pos, regs) {
+            load::floats(&mut out[from..from + n], view, buffer, start, stride)?;
+        }
+        Ok(())
     }
 }
 
