@@ -89,9 +89,8 @@ def call(command, args) -> tuple:
         command, capture_output=True, text=True, timeout=LIMIT_S, env=environment,
         start_new_session=args.nice != 0, preexec_fn=(lambda: favour(args.nice)) if args.nice else None,
     )
-    line = done.stdout.strip().rpartition("\n")[2]
     try:
-        return done.returncode, json.loads(line)
+        return done.returncode, json.loads(done.stdout)
     except json.JSONDecodeError:
         wrote = (done.stderr or done.stdout).strip()[-2000:]
         raise Failure(f"{' '.join(command)}\nended with {done.returncode} and no JSON object; it wrote:\n{wrote}") from None

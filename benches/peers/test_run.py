@@ -23,7 +23,7 @@ if "--check" in sys.argv:
 if {broken}:
     sys.exit("no such work")
 times = {{"median_s": {seconds}, "min_s": {seconds} / 2, "max_s": 1.0, "peak_bytes": 1 << 20}}
-print(json.dumps(times | {{"device": "cpu", "torch": "0.0"}}))
+print(json.dumps(times | {{"device": "cpu", "torch": "0.0"}}, indent=2))
 """
 
 
