@@ -10,6 +10,7 @@ use super::buffers::View;
 use super::error::CpuError;
 use super::gemm::{Panel, halved};
 use super::n_tasks;
+use super::ops::exp;
 use super::strip::Exec;
 use super::threads::CpuThreads;
 
@@ -128,7 +129,7 @@ impl pulp::NullaryFnOnce for Block<'_> {
                 // Only -inf or NaN: a NaN must reach the sum, -inf weighs nothing.
                 scores.iter_mut().for_each(|s| *s = if s.is_nan() { *s } else { 0.0 });
             } else {
-                scores.iter_mut().for_each(|s| *s = (*s - max).exp());
+                scores.iter_mut().for_each(|s| *s = exp(*s - max));
             }
             part.sum[row] = scores.iter().map(|s| f64::from(*s)).sum();
             let acc = &mut part.acc[row * d..(row + 1) * d];

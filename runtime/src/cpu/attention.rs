@@ -10,6 +10,7 @@ use super::check::{Scope, Typed, malformed};
 use super::code::{Code, Space, compile, compile_ordered};
 use super::error::CpuError;
 use super::gemm::{Panel, multiply};
+use super::ops::ExpShifted;
 use super::strip::{AccIn, Exec};
 use super::threads::CpuThreads;
 use super::{Bound, Face, check_room, n_tasks};
@@ -17,8 +18,8 @@ use enel_bundle::{AttentionBody, Extent, Kind, Reg, Store, Value};
 use faer::{Accum, MatRef};
 use std::sync::Arc;
 
-/// Tokens of a task.
-const TOKENS: i64 = 32;
+/// Tokens of a task: enough that a block of keys is packed for many.
+const TOKENS: i64 = 128;
 /// Key rows met at once: at head size 128, 64 KiB each of keys and values.
 const KEYS: i64 = 128;
 
@@ -264,7 +265,7 @@ impl BoundAttention {
                 rows.acc[row * d..(row + 1) * d].iter_mut().for_each(|x| *x *= shrink);
                 rows.max[row] = max;
             }
-            scores.iter_mut().for_each(|s| *s = (*s - max).exp());
+            pulp::Arch::new().dispatch(ExpShifted { values: &mut *scores, by: max });
         }
         rows.sum[row] += scores.iter().map(|s| f64::from(*s)).sum::<f64>();
     }
