@@ -158,11 +158,15 @@ impl Blocks {
             let n_rows = n_tasks(segment, rows) as i64 * if cut_fold { m / fold } else { 1 };
             b.saturating_mul(n_rows).saturating_mul(n_tasks(n, cols) as i64)
         };
-        while !cut_fold && count(rows, cols) < ENOUGH_TASKS && rows > 32 && whole(rows / 2) < rows {
-            rows = whole(rows / 2);
-        }
-        while count(rows, cols) < ENOUGH_TASKS && cols > 128 {
-            cols = (cols + 1) / 2;
+        // The longer side is halved: square blocks pack the fewest elements for their work.
+        while count(rows, cols) < ENOUGH_TASKS {
+            let rows_shrink = !cut_fold && rows > 32 && whole(rows / 2) < rows;
+            match (rows_shrink, cols > 128) {
+                (true, false) => rows = whole(rows / 2),
+                (true, true) if rows >= cols => rows = whole(rows / 2),
+                (_, true) => cols = (cols + 1) / 2,
+                (false, false) => break,
+            }
         }
         let cut_sum = !cut_fold && count(rows, cols) < FEW_TASKS && k > LONG_SUM;
         let splits = if cut_sum { (k / (LONG_SUM / 4)).min(MOST_SPLITS) } else { 1 };
@@ -207,8 +211,10 @@ struct Tile {
 #[derive(Clone, Copy)]
 struct Call<'a> {
     views: &'a [View<'a>],
+    /// The whole left side of a batch, packed.
+    lhs: Option<&'a [f32]>,
     /// The whole right side of a batch, packed.
-    shared: Option<&'a [f32]>,
+    rhs: Option<&'a [f32]>,
 }
 
 impl Bound for BoundContract {
@@ -222,39 +228,51 @@ impl Bound for BoundContract {
         if few && (128..=1 << 16).contains(&self.k) {
             return self.run_few_rows(views, threads);
         }
-        let elems = self.n * self.k;
-        let shared = !self.rhs.is_direct()
-            && self.blocks.n_rows > 1
-            && elems <= SHARED_ELEMS
-            && (self.b == 1 || elems >= WORTH_SHARING);
-        if !shared || self.k == 0 {
-            return self.run_tiles(0..self.b, Call { views, shared: None }, threads);
+        // A side that several blocks would compute each for itself is computed once.
+        let shared = |side: &Operand, n: i64, n_blocks: i64| {
+            let elems = n * self.k;
+            let worth = self.b == 1 || elems >= WORTH_SHARING;
+            !side.is_direct() && n_blocks > 1 && (1..=SHARED_ELEMS).contains(&elems) && worth
+        };
+        let lhs = shared(&self.lhs, self.m, self.blocks.n_cols);
+        let rhs = shared(&self.rhs, self.n, self.blocks.n_rows);
+        if !lhs && !rhs {
+            return self.run_tiles(0..self.b, Call { views, lhs: None, rhs: None }, threads);
         }
         for batch in 0..self.b {
-            let panel = self.pack_rhs(batch, views, threads)?;
-            self.run_tiles(batch..batch + 1, Call { views, shared: Some(&panel) }, threads)?;
+            let left = if lhs { Some(self.pack(&self.lhs, self.m, batch, (views, threads))?) } else { None };
+            let right = if rhs { Some(self.pack(&self.rhs, self.n, batch, (views, threads))?) } else { None };
+            let call = Call { views, lhs: left.as_deref(), rhs: right.as_deref() };
+            self.run_tiles(batch..batch + 1, call, threads)?;
         }
         Ok(())
     }
 }
 
 impl BoundContract {
-    fn pack_rhs(&self, batch: i64, views: &[View<'_>], threads: &CpuThreads) -> Result<Panel, CpuError> {
-        let mut panel = Panel::new((self.n * self.k) as usize);
-        let lines = if self.rhs.walks_rows() { self.n } else { self.k };
-        let line = (self.n * self.k / lines) as usize;
+    /// One side of a batch, `n` rows, as a panel of its own.
+    fn pack(
+        &self,
+        side: &Operand,
+        n: i64,
+        batch: i64,
+        (views, threads): (&[View<'_>], &CpuThreads),
+    ) -> Result<Panel, CpuError> {
+        let mut panel = Panel::new((n * self.k) as usize);
+        let lines = if side.walks_rows() { n } else { self.k };
+        let line = (n * self.k / lines) as usize;
         let per_task = (SHARED_ELEMS / 1024 / line as i64).max(1);
         let chunks: Vec<std::sync::Mutex<&mut [f32]>> =
             panel.chunks_mut(per_task as usize * line).map(std::sync::Mutex::new).collect();
         threads.each(chunks.len(), |task| {
             let mut chunk = chunks[task].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let (from, n) = (task as i64 * per_task, chunk.len() / line);
-            let block = if self.rhs.walks_rows() {
-                Block { batch, row: from, n_rows: n, k: 0, n_k: self.k as usize }
+            let (from, n_lines) = (task as i64 * per_task, chunk.len() / line);
+            let block = if side.walks_rows() {
+                Block { batch, row: from, n_rows: n_lines, k: 0, n_k: self.k as usize }
             } else {
-                Block { batch, row: 0, n_rows: self.n as usize, k: from, n_k: n }
+                Block { batch, row: 0, n_rows: n as usize, k: from, n_k: n_lines }
             };
-            self.rhs.pack(&mut self.rhs.exec(views), block, &mut chunk)
+            side.pack(&mut side.exec(views), block, &mut chunk)
         })?;
         drop(chunks);
         Ok(panel)
@@ -309,25 +327,29 @@ impl BoundContract {
             out.fill(0.0);
             return Ok(());
         }
-        let unpacked = self.lhs.is_direct() && (self.rhs.is_direct() || call.shared.is_some());
+        let unpacked = (self.lhs.is_direct() || call.lhs.is_some()) && (self.rhs.is_direct() || call.rhs.is_some());
         let step = if unpacked { to - from } else { K_BLOCK.min(to - from) };
         let (mut left_exec, mut right_exec) = (self.lhs.exec(call.views), self.rhs.exec(call.views));
-        let panel = |side: &Operand, n: usize| Panel::new(if side.is_direct() { 0 } else { n * step as usize });
-        let mut left_panel = panel(&self.lhs, tile.n_rows);
-        let mut right_panel = if call.shared.is_some() { Panel::new(0) } else { panel(&self.rhs, tile.n_cols) };
+        let panel = |side: &Operand, shared: Option<&[f32]>, n: usize| {
+            let elems = if side.is_direct() || shared.is_some() { 0 } else { n * step as usize };
+            Panel::new(elems)
+        };
+        let mut left_panel = panel(&self.lhs, call.lhs, tile.n_rows);
+        let mut right_panel = panel(&self.rhs, call.rhs, tile.n_cols);
         let mut k = from;
         while k < to {
             let n_k = step.min(to - k) as usize;
             let left = Block { batch: tile.batch, row: tile.row, n_rows: tile.n_rows, k, n_k };
             let right = Block { batch: tile.batch, row: tile.col, n_rows: tile.n_cols, k, n_k };
-            let lhs = match self.lhs.view(call.views, left)? {
-                Some(view) => view,
-                None => {
+            let lhs = match (self.lhs.view(call.views, left)?, call.lhs) {
+                (Some(view), _) => view,
+                (None, Some(shared)) => self.lhs.part_of_whole(shared, left),
+                (None, None) => {
                     self.lhs.pack(&mut left_exec, left, &mut left_panel)?;
                     self.lhs.packed(&left_panel, left)
                 }
             };
-            let rhs = match (self.rhs.view(call.views, right)?, call.shared) {
+            let rhs = match (self.rhs.view(call.views, right)?, call.rhs) {
                 (Some(view), _) => view,
                 (None, Some(shared)) => self.rhs.part_of_whole(shared, right),
                 (None, None) => {

@@ -188,6 +188,29 @@ fn erf_is_the_integral_of_the_gaussian() {
 }
 
 #[test]
+fn exp_is_close_to_e_to_the_x() {
+    let mut args = Args::default();
+    let n = 4001usize;
+    let source = args.add(DType::F32, enel_bundle::Access::Read, n);
+    for i in 0..n {
+        args.data[0].set(i, crate::reference::V::F((i as f32 - 2000.0) / 23.0));
+    }
+    let mut p = Program::new();
+    let index = linear(&mut p, &[0], &[n as i64]);
+    let x = load(&mut p, source, index);
+    let y = p.push(Instr::Unary(UnaryOp::Exp, x));
+    let stores = vec![store(&mut Rng(1), &mut args, &mut p, &[n as i64], y, DType::F32)];
+    let body = Body::Map(MapBody { space: vec![enel_bundle::Extent::Const(n as i64)], program: p, stores });
+    let desc = Desc { buffers: args.roles, dynamics: vec![], body };
+    let out = crate::check::run(&desc, &args.data, &[], &enel_runtime::cpu::CpuThreads::single()).unwrap();
+    for i in 0..n {
+        let (x, got) = (f64::from(args.data[0].get(i).f()), f64::from(out[1].get(i).f()));
+        // One and a half units in the last place of f32.
+        assert!((got - x.exp()).abs() <= 1.8e-7 * x.exp() + 1e-45, "exp({x}) = {got}");
+    }
+}
+
+#[test]
 fn a_large_map_in_many_tasks_equals_the_reference() {
     for sizes in [[317i64, 257], [81_921, 1], [27_307, 3], [3, 27_307]] {
         let rng = &mut Rng(7);
