@@ -1,7 +1,7 @@
 //! `enel`: point clouds to text.
 
 use clap::{Parser, Subcommand};
-use enel_cli::enel::{caption, conformance, doctor};
+use enel_cli::enel::{caption, chat, classify, conformance, doctor, generate, store};
 use std::process::ExitCode;
 
 /// Describes point clouds in words.
@@ -9,8 +9,8 @@ use std::process::ExitCode;
 #[command(
     version,
     about,
-    after_help = "Examples:\n  enel caption samples/chair.ply\n  enel doctor\n  \
-    enel conformance fixtures --device cpu"
+    after_help = "Examples:\n  enel caption samples/chair.ply\n  enel model fetch smollm2\n  \
+    enel chat --model smollm2\n  enel doctor\n  enel conformance fixtures --device cpu"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -20,6 +20,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Caption(caption::CaptionArgs),
+    Chat(chat::ChatArgs),
+    Classify(classify::ClassifyArgs),
+    Generate(generate::GenerateArgs),
+    Model(store::ModelCommandArgs),
     Conformance(conformance::ConformanceArgs),
     Doctor(doctor::DoctorArgs),
 }
@@ -27,6 +31,10 @@ enum Command {
 fn main() -> ExitCode {
     enel_cli::report(match Cli::parse().command {
         Command::Caption(args) => caption::caption(&args),
+        Command::Chat(args) => chat::chat(&args),
+        Command::Classify(args) => classify::classify(&args),
+        Command::Generate(args) => generate::generate(&args),
+        Command::Model(args) => store::model(&args),
         Command::Conformance(args) => conformance::conformance(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     })

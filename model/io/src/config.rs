@@ -340,4 +340,18 @@ mod tests {
             assert!(error.contains(key) && error.contains("config.json"), "{to}: {error}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn altered_files_never_panic(at in 0usize..400, byte in proptest::prelude::any::<u8>(), cut in 0usize..400) {
+            let mut bytes = VICUNA.as_bytes().to_vec();
+            let len = bytes.len();
+            bytes[at % len] = byte;
+            for bytes in [&bytes[..], &bytes[..cut % len]] {
+                if let Ok(config) = LlamaConfig::from_bytes(bytes, Path::new("config.json")) {
+                    proptest::prop_assert!(config.head_size() * config.num_attention_heads > 0);
+                }
+            }
+        }
+    }
 }

@@ -1,55 +1,80 @@
-//! Which model answers? A folder in Hugging Face layout, or a preset with random weights to try the machinery with.
+//! Which model answers? A folder in Hugging Face layout, a fetched one by its name, or a preset with random weights to
+//! try the machinery with.
 //!
-//! Law: what does not fit is found before anything is compiled, and listed by name and shape.
+//! Law: what does not fit is found before anything is compiled, and listed by name and shape. A model without a point
+//! part reads text alone.
 
+mod weights;
+
+use super::places;
 use anyhow::{Context, Result, bail};
-use enel_io::{Dtype, TensorView, Weights};
-use enel_ir::{DType, Graph, InputKind};
+use enel_io::{Weights, config};
+use enel_ir::Graph;
 use enel_model::{EnelConfig, Extent, LlamaConfig, PRESETS, PointConfig, Vocabulary};
-use enel_runtime::{HostTensor, HostTensors, WeightSource, WeightView};
+use enel_runtime::WeightSource;
 use enel_text::Tokenizer;
 use enel_text::chat::PointBlock;
 use enel_text::spm::SpmModel;
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use weights::{Checkpoint, random_weights, weight_shapes};
 
 /// The vocabulary of presets, which have none of their own.
-const TINY_VOCABULARY: &[u8] = include_bytes!("../../../model/text/assets/tiny.model");
+const TINY_VOCABULARY: &[u8] = include_bytes!("../../../../model/text/assets/tiny.model");
 /// Random weights beyond this many are refused: they teach nothing and take 4 B each.
 const MAX_RANDOM_PARAMS: usize = 200_000_000;
 /// Points of a cloud for each point of `input_points`, which the configuration of a folder states; the released model
 /// has 8192 and 1024.
 const POINTS_PER_INPUT: usize = 8;
+/// Longest sequence of presets, that of the paper.
+const PRESET_POSITIONS: usize = 2048;
 
 /// A model before it is compiled.
 #[derive(Debug)]
 pub struct Model {
     /// Folder or preset, as the user wrote it.
     pub name: String,
-    /// Sizes.
-    pub config: EnelConfig,
+    /// Sizes of the decoder.
+    pub llama: LlamaConfig,
+    /// What reads clouds; `None` for a model of text alone.
+    pub cloud: Option<CloudPart>,
     /// Its vocabulary, marks of clouds included.
     pub tokenizer: Tokenizer,
-    /// How a cloud is written into a prompt.
-    pub block: PointBlock,
     /// What ids mean to the layout of tokens.
     pub vocabulary: Vocabulary,
-    /// Open weights; none for a preset.
+    /// Longest sequence it was made for.
+    pub max_positions: usize,
+    /// Open weights; none for a preset, and none after [`Model::close_weights`].
     checkpoint: Option<Checkpoint>,
+    is_random: bool,
+}
+
+/// How a model reads clouds.
+#[derive(Debug)]
+pub struct CloudPart {
+    /// Sizes of everything, the decoder's repeated.
+    pub config: EnelConfig,
+    /// How a cloud is written into a prompt.
+    pub block: PointBlock,
 }
 
 impl Model {
-    /// Opens a folder or a preset; clouds get `points` points where that is given.
+    /// Opens a folder, a fetched model or a preset; clouds get `points` points where that is given.
     ///
     /// # Errors
     /// Names the file that is missing or does not fit.
     pub fn open(name: &str, points: Option<usize>) -> Result<Model> {
-        let dir = Path::new(name);
-        if dir.is_dir() {
-            return from_dir(dir, points).with_context(|| format!("model folder {}", dir.display()));
+        if let Some(dir) = find_dir(name) {
+            return from_dir(name, &dir, points).with_context(|| format!("model folder {}", dir.display()));
+        }
+        if Path::new(name).is_file() {
+            bail!("{name} is a file, a model is a folder; a GGUF file becomes one by: enel model import {name} -o DIR");
         }
         let Some(mut config) = EnelConfig::preset(name) else {
-            bail!("`{name}` is neither a model folder nor a preset ({})", PRESETS.join(", "));
+            let known = PRESETS.join(", ");
+            if super::store::can_fetch(name) {
+                bail!("`{name}` is not on this machine; get it by: enel model fetch {name}");
+            }
+            bail!("`{name}` is neither a model folder nor a fetched model nor a preset ({known})");
         };
         if config.params() > MAX_RANDOM_PARAMS {
             let millions = config.params() / 1_000_000;
@@ -59,20 +84,29 @@ impl Model {
             config.point.n_points = Extent::fixed(points);
         }
         let tokenizer = Tokenizer::from_spm(SpmModel::parse(TINY_VOCABULARY).context("the built-in vocabulary")?);
-        finish(name, config, tokenizer, PointBlock::new(0), None)
+        let parts = Parts { llama: config.llama.clone(), tokenizer, max_positions: PRESET_POSITIONS, checkpoint: None };
+        with_clouds(name, parts, config, PointBlock::new(0))
     }
 
     /// True when there are no trained weights.
     pub fn is_random(&self) -> bool {
-        self.checkpoint.is_none()
+        self.is_random
+    }
+
+    /// Unmaps the files of the weights, which nobody reads once they are bound.
+    pub fn close_weights(&mut self) {
+        self.checkpoint = None;
     }
 
     /// The weights of these graphs.
     ///
     /// # Errors
     /// Lists every weight that is missing, of another shape or not of floats.
-    pub fn weights(self, graphs: &[&Graph]) -> Result<Box<dyn WeightSource>> {
-        let Some(checkpoint) = self.checkpoint else { return Ok(Box::new(random_weights(graphs))) };
+    pub fn weights(&self, graphs: &[&Graph]) -> Result<Box<dyn WeightSource + '_>> {
+        if self.is_random {
+            return Ok(Box::new(random_weights(graphs)));
+        }
+        let checkpoint = self.checkpoint.as_ref().context("the weights were closed")?;
         let mut faults = Vec::new();
         for (name, shape) in weight_shapes(graphs) {
             match checkpoint.tensor(&name) {
@@ -89,16 +123,59 @@ impl Model {
         }
         Ok(Box::new(checkpoint))
     }
+
+    /// The part that reads clouds.
+    ///
+    /// # Errors
+    /// Says that there is none.
+    pub fn clouds(&self) -> Result<&CloudPart> {
+        let what = || {
+            format!(
+                "model `{}` reads text alone: its config.json has no `point_backbone_config`; ask it by: enel chat",
+                self.name
+            )
+        };
+        self.cloud.as_ref().with_context(what)
+    }
 }
 
-fn from_dir(dir: &Path, points: Option<usize>) -> Result<Model> {
-    let stated = enel_io::config::LlamaConfig::open(dir)?;
-    let Some(point) = &stated.point_backbone_config else {
-        bail!("config.json has no `point_backbone_config`, so the model reads text alone and cannot describe a cloud");
-    };
+/// The folder a name means: a path, or a model in the data folder.
+pub fn find_dir(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(name);
+    if path.is_dir() {
+        return Some(path);
+    }
+    places::model_dir(name).filter(|dir| dir.is_dir())
+}
+
+/// What a model has before it is known whether it reads clouds.
+struct Parts {
+    llama: LlamaConfig,
+    tokenizer: Tokenizer,
+    max_positions: usize,
+    checkpoint: Option<Checkpoint>,
+}
+
+fn from_dir(name: &str, dir: &Path, points: Option<usize>) -> Result<Model> {
+    let stated = config::LlamaConfig::open(dir)?;
     if stated.head_size() * stated.num_attention_heads != stated.hidden_size {
         bail!("config.json: head_dim = {} is not hidden_size / num_attention_heads; unsupported", stated.head_size());
     }
+    let llama = LlamaConfig {
+        hidden_size: stated.hidden_size,
+        intermediate_size: stated.intermediate_size,
+        num_hidden_layers: stated.num_hidden_layers,
+        num_attention_heads: stated.num_attention_heads,
+        num_key_value_heads: stated.n_kv_heads(),
+        rms_norm_eps: stated.rms_norm_eps,
+        rope_theta: stated.rope_theta,
+        vocab_size: stated.vocab_size,
+        tie_word_embeddings: stated.tie_word_embeddings,
+    };
+    let tokenizer = Tokenizer::from_dir(dir)?;
+    let checkpoint = Some(Checkpoint::new(Weights::open(dir)?));
+    let parts = Parts { llama, tokenizer, max_positions: stated.max_position_embeddings, checkpoint };
+    let Some(point) = &stated.point_backbone_config else { return text_only(name, parts) };
     let config = EnelConfig {
         point: PointConfig {
             n_points: Extent::fixed(points.unwrap_or(point.input_points.saturating_mul(POINTS_PER_INPUT))),
@@ -110,24 +187,12 @@ fn from_dir(dir: &Path, points: Option<usize>) -> Result<Model> {
             projection_hidden_dim: point.projection_hidden_dim.clone(),
             ..PointConfig::paper()
         },
-        llama: LlamaConfig {
-            hidden_size: stated.hidden_size,
-            intermediate_size: stated.intermediate_size,
-            num_hidden_layers: stated.num_hidden_layers,
-            num_attention_heads: stated.num_attention_heads,
-            num_key_value_heads: stated.n_kv_heads(),
-            rms_norm_eps: stated.rms_norm_eps,
-            rope_theta: stated.rope_theta,
-            vocab_size: stated.vocab_size,
-            tie_word_embeddings: stated.tie_word_embeddings,
-        },
+        llama: parts.llama.clone(),
     };
-    let tokenizer = Tokenizer::from_dir(dir)?;
     let around = (point.default_point_start_token.clone(), point.default_point_end_token.clone());
     let around = point.mm_use_point_start_end.then_some(around);
     let block = PointBlock { n_patches: 0, patch: point.default_point_patch_token.clone(), around };
-    let weights = Checkpoint::new(Weights::open(dir)?);
-    let model = finish(&dir.display().to_string(), config, tokenizer, block, Some(weights))?;
+    let model = with_clouds(name, parts, config, block)?;
     if let Some(ids) = point.point_token_ids {
         let stated = (ids.patch as i32, Some((ids.start as i32, ids.end as i32)));
         let found = (model.vocabulary.patch, model.vocabulary.frame);
@@ -138,14 +203,22 @@ fn from_dir(dir: &Path, points: Option<usize>) -> Result<Model> {
     Ok(model)
 }
 
+fn text_only(name: &str, parts: Parts) -> Result<Model> {
+    let Parts { llama, tokenizer, max_positions, checkpoint } = parts;
+    llama.check()?;
+    let size = llama.vocab_size;
+    if tokenizer.vocab_size() > size {
+        bail!("the tokenizer has {} tokens, the model {size}", tokenizer.vocab_size());
+    }
+    // No id is negative, so no token is taken for a cloud's.
+    let vocabulary = Vocabulary { size, patch: -1, frame: None, tokens_per_cloud: 0 };
+    let is_random = checkpoint.is_none();
+    Ok(Model { name: name.to_owned(), llama, cloud: None, tokenizer, vocabulary, max_positions, checkpoint, is_random })
+}
+
 /// Adds the cloud's marks to the vocabulary and checks what depends on both sides.
-fn finish(
-    name: &str,
-    config: EnelConfig,
-    mut tokenizer: Tokenizer,
-    block: PointBlock,
-    checkpoint: Option<Checkpoint>,
-) -> Result<Model> {
+fn with_clouds(name: &str, parts: Parts, config: EnelConfig, block: PointBlock) -> Result<Model> {
+    let Parts { llama, mut tokenizer, max_positions, checkpoint } = parts;
     config.check()?;
     let tokens_per_cloud = config.point.tokens_per_cloud();
     let block = PointBlock { n_patches: tokens_per_cloud, ..block };
@@ -159,89 +232,7 @@ fn finish(
         _ => None,
     };
     let vocabulary = Vocabulary { size, patch: marks[0], frame, tokens_per_cloud };
-    Ok(Model { name: name.to_owned(), config, tokenizer, block, vocabulary, checkpoint })
-}
-
-/// Weights of a folder, as the runtime asks for them.
-#[derive(Debug)]
-struct Checkpoint {
-    weights: Weights,
-    /// F64 tensors, which devices do not store, as F32.
-    narrowed: BTreeMap<String, (Vec<usize>, Vec<u8>)>,
-}
-
-impl Checkpoint {
-    fn new(weights: Weights) -> Checkpoint {
-        let mut narrowed = BTreeMap::new();
-        for name in weights.names() {
-            let Ok(view @ TensorView { dtype: Dtype::F64, .. }) = weights.view(name) else { continue };
-            let bytes = view.to_f32().unwrap_or_default().into_iter().flat_map(f32::to_ne_bytes).collect();
-            narrowed.insert(name.to_owned(), (view.shape.to_vec(), bytes));
-        }
-        Checkpoint { weights, narrowed }
-    }
-}
-
-impl WeightSource for Checkpoint {
-    fn tensor(&self, name: &str) -> Option<WeightView<'_>> {
-        if let Some((shape, bytes)) = self.narrowed.get(name) {
-            return Some(WeightView { dtype: DType::F32, shape, bytes });
-        }
-        let view = self.weights.view(name).ok()?;
-        let dtype = match view.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            _ => return None,
-        };
-        Some(WeightView { dtype, shape: view.shape, bytes: view.bytes })
-    }
-}
-
-/// Weights by name with their shapes, over all graphs; a weight with symbolic extents does not exist.
-fn weight_shapes(graphs: &[&Graph]) -> BTreeMap<String, Vec<usize>> {
-    let mut shapes = BTreeMap::new();
-    for graph in graphs {
-        for (id, name, kind) in graph.inputs() {
-            if kind == InputKind::Weight {
-                let extents = graph.ty(id).shape.iter().filter_map(|dim| dim.as_const());
-                shapes.insert(name.to_owned(), extents.map(|n| n as usize).collect());
-            }
-        }
-    }
-    shapes
-}
-
-/// The same numbers on every machine: each weight draws from a generator seeded by its name, so that graphs in any
-/// order get the same ones. Matrices keep the spread of what they multiply; gains and variances are near 1.
-fn random_weights(graphs: &[&Graph]) -> HostTensors {
-    let mut weights = HostTensors::new();
-    for (name, shape) in weight_shapes(graphs) {
-        let n_elems: usize = shape.iter().product();
-        let fan_in = shape.iter().skip(1).product::<usize>().max(1) as f32;
-        let is_vector = shape.len() == 1;
-        let is_centred = !is_vector || name.ends_with("bias") || name.ends_with("mean");
-        // A uniform number in -1..1 has variance 1/3.
-        let scale = if is_vector { 0.3 } else { (3.0 / fan_in).sqrt() };
-        let offset = if is_centred { 0.0 } else { 1.0 };
-        let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            // FNV-1a, 64 bits.
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        let bytes = (0..n_elems).flat_map(|_| (uniform(&mut state) * scale + offset).to_ne_bytes()).collect();
-        if let Ok(tensor) = HostTensor::new(DType::F32, &shape, bytes) {
-            weights.insert(name, tensor);
-        }
-    }
-    weights
-}
-
-/// A number in -1..1. **Source** splitmix64, Steele, Lea and Flood 2014, section 3.
-fn uniform(state: &mut u64) -> f32 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^= z >> 31;
-    (z >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    let cloud = Some(CloudPart { config, block });
+    let is_random = checkpoint.is_none();
+    Ok(Model { name: name.to_owned(), llama, cloud, tokenizer, vocabulary, max_positions, checkpoint, is_random })
 }
