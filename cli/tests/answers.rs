@@ -38,6 +38,8 @@ fn text_goes_on_the_same_way_streamed_and_reported() {
     let piped = enel_with(&["generate", "--device", "cpu", "--max-new-tokens", "8", "--seed", "3"], "a chair\n");
     assert_eq!(piped.stdout, streamed.stdout, "the prompt may come by stdin");
     assert_eq!(generate(&["--greedy", "--seed", "1"]).code, Some(2));
+    let long = generate(&["--prompt", &"chair ".repeat(2000)]);
+    assert!(long.code == Some(1) && long.stderr.contains("2048"), "{}", long.stderr);
 }
 
 #[test]

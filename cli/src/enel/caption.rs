@@ -6,7 +6,7 @@ use super::flags::{AnswerArgs, ModelArgs};
 use super::model::Model;
 use super::ready::{About, Ready, ReadyCloud, Sample, cloud_json, ms, read_cloud, tell_cloud};
 use crate::out;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use enel_text::chat::{Message, Template, generation};
 use serde_json::{Value, json};
@@ -17,8 +17,9 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without --model the built-in `tiny` preset runs with random weights: the text is noise, and shows \
-    that everything works.\n\nSeveral clouds, or a folder of them, give one line of JSON each, to stdout or to --output. \
-    With --output a run\nthat was stopped goes on where it was; a cloud that cannot be read gets a line that says why.\n\n\
+    that everything works.\n\nSeveral clouds, or a folder of them, give one line of JSON each, to stdout or to \
+    --output. With --output a run\nthat was stopped goes on where it was; a cloud that cannot be read gets a line that \
+    says why.\n\n\
     Examples:\n  \
     enel caption samples/chair.ply\n  \
     enel caption samples/chair.ply --device cpu --seed 7 --max-new-tokens 16 --json\n  \
@@ -99,7 +100,7 @@ pub fn describe(
     let clock = Instant::now();
     let scores = sample.start(model, ids, Some(cloud))?;
     let prefill_ms = ms(clock);
-    let max_new_tokens = args.answer.max_new_tokens as usize;
+    let max_new_tokens = args.answer.room_after(ids.len(), model)?;
     let speech = Speech { tokenizer: &model.tokenizer, sampler: args.answer.sampler()?, max_new_tokens, show };
     Ok((speech.answer(sample, scores)?, prefill_ms))
 }
@@ -119,8 +120,5 @@ pub fn prompt_ids(question: &str, model: &Model) -> Result<Vec<i32>> {
     let template = Template::of(&model.tokenizer);
     let turns = [Message::human(question)];
     let prompt = generation(&model.tokenizer, &template, Some(&model.clouds()?.block), &turns)?;
-    if prompt.ids.len() >= model.max_positions {
-        bail!("the prompt has {} tokens, the model reads {}", prompt.ids.len(), model.max_positions);
-    }
     Ok(prompt.ids.into_iter().map(|id| id as i32).collect())
 }

@@ -1,7 +1,8 @@
 //! Which flags do the commands that ask a model share? One group for the model, one for how tokens are chosen.
 
+use super::model::Model;
 use crate::compile::ModeArg;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use enel_text::sample::{Sampler, SamplingConfig};
 use serde_json::{Value, json};
@@ -52,6 +53,17 @@ impl AnswerArgs {
         let AnswerArgs { max_new_tokens: _, temperature, top_k, top_p, seed, greedy } = *self;
         let sampled = SamplingConfig { temperature, top_k, top_p, seed, ..SamplingConfig::default() };
         Ok(Sampler::new(if greedy { SamplingConfig::default() } else { sampled })?)
+    }
+
+    /// Tokens an answer may have after a prompt of `n_prompt` tokens: what was asked for, or what the model has left.
+    ///
+    /// # Errors
+    /// A prompt that fills the model.
+    pub fn room_after(&self, n_prompt: usize, model: &Model) -> Result<usize> {
+        match model.max_positions.saturating_sub(n_prompt) {
+            0 => bail!("the prompt has {n_prompt} tokens, the model was made for {}", model.max_positions),
+            room => Ok(room.min(self.max_new_tokens as usize)),
+        }
     }
 
     /// What decides the text, for those who must not mix answers of different settings.

@@ -46,10 +46,10 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     if ids.is_empty() {
         bail!("the prompt has no tokens; give some text");
     }
+    let max_new_tokens = args.answer.room_after(ids.len(), &opened.model)?;
     let mut ready = opened.compile(&args.model)?;
     let mut report = ready.facts();
     let (load_ms, compile_ms) = ready.timings();
-    let max_new_tokens = args.answer.max_new_tokens as usize;
     let (mut sample, model) = ready.sample(ids.len() + max_new_tokens)?;
     let clock = Instant::now();
     let scores = sample.start(model, &ids, None)?;

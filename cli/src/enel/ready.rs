@@ -53,7 +53,7 @@ pub struct ReadyCloud {
 }
 
 impl Ready {
-    /// Opens a model, which must be able to do what is asked, but compiles nothing yet; see [`Ready::compile`].
+    /// Opens a model, which must be able to do what is asked, but compiles nothing yet; see [`Opened::compile`].
     ///
     /// # Errors
     /// Names the file that cannot be used, or says that the model reads text alone.

@@ -1,7 +1,7 @@
 //! What sizes does a model folder's `config.json` state?
 //!
-//! The keys of Hugging Face LLaMA, and beside them an optional `point_backbone_config` with the released names; a released
-//! configuration has `point_backbone` instead, and the sizes of the paper.
+//! The keys of Hugging Face LLaMA, and beside them an optional `point_backbone_config` with the released names; a
+//! released configuration has `point_backbone` instead, and the sizes of the paper.
 //! Law: a configuration that is returned is consistent; unknown keys are left alone.
 
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! What is in a user's files: point clouds, weights, model configurations.
 //!
-//! [`Cloud`] comes from `.npy` or `.ply`, [`prepare()`] makes it what a model takes, [`Weights`] maps safetensors and PyTorch files,
-//! [`gguf`] decodes quantised models, [`write_model`] writes safetensors,
-//! [`config`] reads `config.json`, [`golden`] replays recorded normalisations.
+//! [`Cloud`] comes from `.npy` or `.ply`, [`prepare()`] makes it what a model takes, [`Weights`] maps safetensors and
+//! PyTorch files, [`gguf`] decodes quantised models, [`write_model`] writes safetensors, [`config`] reads `config.json`,
+//! [`golden`] replays recorded normalisations.
 //! Law: no file makes this crate panic, or allocate more than the file's own size justifies.
 
 pub mod cloud;

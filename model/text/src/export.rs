@@ -151,7 +151,7 @@ pub fn bpe_json(vocabulary: &Vocabulary<'_>, merges: &[String], pre: &str) -> Re
             "normalized": false, "special": is_special,
         }));
     }
-    let byte_level = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex });
+    let use_regex = rules.split.is_none();
     let mut cuts = Vec::new();
     if rules.single_digits {
         cuts.push(json!({ "type": "Digits", "individual_digits": true }));
@@ -159,7 +159,9 @@ pub fn bpe_json(vocabulary: &Vocabulary<'_>, merges: &[String], pre: &str) -> Re
     if let Some(regex) = rules.split {
         cuts.push(json!({ "type": "Split", "pattern": { "Regex": regex }, "behavior": "Isolated", "invert": false }));
     }
-    cuts.push(byte_level(rules.split.is_none()));
+    cuts.push(json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex,
+    }));
     let begin = if vocabulary.add_bos.unwrap_or(rules.add_bos) { spelled(vocabulary, vocabulary.bos)? } else { None };
     let file = json!({
         "version": "1.0",

@@ -164,7 +164,9 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Opens a file, or a folder in Hugging Face layout: an index with its files, or one file; safetensors before PyTorch.
+    /// Opens a file, or a folder in Hugging Face layout: an index with its files, or one file.
+    ///
+    /// A folder with both safetensors and PyTorch files is read from the former.
     ///
     /// # Errors
     /// [`WeightsError`]; a tensor the index promises and no file holds is reported as missing.
