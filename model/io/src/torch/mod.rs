@@ -19,6 +19,10 @@ pub(crate) const MAGIC: &[u8] = b"PK\x03\x04";
 /// Where the form before PyTorch 1.6 begins: a pickled number of ten bytes.
 pub(crate) const OLD_MAGIC: &[u8] = b"\x80\x02\x8a\x0a";
 
+/// Largest pickled part that is read: a model of a thousand layers needs less than one MiB, and each byte of a hostile
+/// one may cost some forty in memory.
+const MAX_PICKLE_BYTES: usize = 16 << 20;
+
 /// Why a `.bin` file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TorchError {
@@ -113,6 +117,9 @@ pub(crate) fn read(map: &[u8]) -> Result<Vec<Found>, TorchError> {
         && map[order.clone()].starts_with(b"big")
     {
         return Err(TorchError::BigEndian);
+    }
+    if members[pickled].len() > MAX_PICKLE_BYTES {
+        return Err(missing(pickled, "is larger than that of any state dict"));
     }
     let mut all = Vec::new();
     let mut gathered_bytes = 0usize;

@@ -57,8 +57,8 @@ enum Object {
     Tuple(Vec<Id>),
     List,
     Dict(Vec<(Id, Id)>),
-    Storage(Storage),
-    Tensor(PickledTensor),
+    Storage(Box<Storage>),
+    Tensor(Box<PickledTensor>),
 }
 
 /// A run of numbers that tensors look into.
@@ -122,34 +122,11 @@ impl<'b> Machine<'b> {
                     self.take(8)?;
                     self.push(Object::Other);
                 }
-                b'K' => {
-                    let value = self.take(1)?[0].into();
-                    self.push(Object::Int(value));
-                }
-                b'M' => {
-                    let value = u16::from_le_bytes(self.array()?).into();
-                    self.push(Object::Int(value));
-                }
-                b'J' => {
-                    let value = i32::from_le_bytes(self.array()?).into();
-                    self.push(Object::Int(value));
-                }
+                b'K' | b'M' | b'J' => self.number(opcode)?,
                 0x8a => self.long()?,
-                b'X' => {
-                    let n = u32::from_le_bytes(self.array()?) as usize;
-                    self.text(n)?;
-                }
-                0x8c => {
-                    let n = usize::from(self.take(1)?[0]);
-                    self.text(n)?;
-                }
+                b'X' | 0x8c => self.text(opcode)?,
                 b')' => self.push(Object::Tuple(Vec::new())),
-                0x85..=0x87 => {
-                    let n = usize::from(opcode - 0x84);
-                    let first = self.stack.len().checked_sub(n).filter(|&first| first >= self.floor());
-                    let items = self.stack.split_off(first.ok_or(self.fault("a tuple of nothing"))?);
-                    self.push(Object::Tuple(items));
-                }
+                0x85..=0x87 => self.small_tuple(usize::from(opcode - 0x84))?,
                 b't' => {
                     let items = self.pop_mark()?;
                     self.push(Object::Tuple(items));
@@ -169,23 +146,8 @@ impl<'b> Machine<'b> {
                 }
                 b'c' => self.global_line()?,
                 0x93 => self.global_stack()?,
-                b'q' => {
-                    let key = self.take(1)?[0].into();
-                    self.remember(key)?;
-                }
-                b'r' => {
-                    let key = u32::from_le_bytes(self.array()?);
-                    self.remember(key)?;
-                }
-                0x94 => self.remember(u32::try_from(self.memo.len()).unwrap_or(u32::MAX))?,
-                b'h' => {
-                    let key = self.take(1)?[0].into();
-                    self.recall(key)?;
-                }
-                b'j' => {
-                    let key = u32::from_le_bytes(self.array()?);
-                    self.recall(key)?;
-                }
+                b'q' | b'r' | 0x94 => self.remember(opcode)?,
+                b'h' | b'j' => self.recall(opcode)?,
                 b'Q' => self.persistent()?,
                 b'R' => self.reduce()?,
                 // BUILD: attributes of a dict, such as the versions of its modules, say nothing of tensors.
@@ -241,10 +203,34 @@ impl<'b> Machine<'b> {
         Ok(self.stack.split_off(first.min(self.stack.len())))
     }
 
-    fn text(&mut self, n: usize) -> Result<(), TorchError> {
+    /// BININT1, BININT2, BININT.
+    fn number(&mut self, opcode: u8) -> Result<(), TorchError> {
+        let value = match opcode {
+            b'K' => self.take(1)?[0].into(),
+            b'M' => u16::from_le_bytes(self.array()?).into(),
+            _ => i32::from_le_bytes(self.array()?).into(),
+        };
+        self.push(Object::Int(value));
+        Ok(())
+    }
+
+    /// BINUNICODE, SHORT_BINUNICODE.
+    fn text(&mut self, opcode: u8) -> Result<(), TorchError> {
+        let n = match opcode {
+            b'X' => u32::from_le_bytes(self.array()?) as usize,
+            _ => usize::from(self.take(1)?[0]),
+        };
         let bytes = self.take(n)?;
         let text = std::str::from_utf8(bytes).map_err(|_| self.fault("a text is not UTF-8"))?;
         self.push(Object::Text(text.to_owned()));
+        Ok(())
+    }
+
+    /// TUPLE1 to TUPLE3.
+    fn small_tuple(&mut self, n: usize) -> Result<(), TorchError> {
+        let first = self.stack.len().checked_sub(n).filter(|&first| first >= self.floor());
+        let items = self.stack.split_off(first.ok_or(self.fault("a tuple of nothing"))?);
+        self.push(Object::Tuple(items));
         Ok(())
     }
 
@@ -266,13 +252,24 @@ impl<'b> Machine<'b> {
         Ok(())
     }
 
-    fn remember(&mut self, key: u32) -> Result<(), TorchError> {
+    /// BINPUT, LONG_BINPUT, MEMOIZE.
+    fn remember(&mut self, opcode: u8) -> Result<(), TorchError> {
+        let key = match opcode {
+            b'q' => self.take(1)?[0].into(),
+            b'r' => u32::from_le_bytes(self.array()?),
+            _ => u32::try_from(self.memo.len()).unwrap_or(u32::MAX),
+        };
         let id = self.top()?;
         self.memo.insert(key, id);
         Ok(())
     }
 
-    fn recall(&mut self, key: u32) -> Result<(), TorchError> {
+    /// BINGET, LONG_BINGET.
+    fn recall(&mut self, opcode: u8) -> Result<(), TorchError> {
+        let key = match opcode {
+            b'h' => self.take(1)?[0].into(),
+            _ => u32::from_le_bytes(self.array()?),
+        };
         let id = self.memo.get(&key).copied().ok_or(self.fault("an object is named that was never remembered"))?;
         self.stack.push(id);
         Ok(())
@@ -322,7 +319,7 @@ impl<'b> Machine<'b> {
     fn persistent(&mut self) -> Result<(), TorchError> {
         let id = self.pop()?;
         let storage = self.storage(id).ok_or(self.fault("a storage is not described as PyTorch does"))?;
-        self.push(Object::Storage(storage));
+        self.push(Object::Storage(Box::new(storage)));
         Ok(())
     }
 
@@ -355,7 +352,9 @@ impl<'b> Machine<'b> {
             (Object::Global(Callable::OrderedDict), Object::Tuple(items)) if items.is_empty() => {
                 Some(Object::Dict(Vec::new()))
             }
-            (Object::Global(Callable::Tensor), Object::Tuple(items)) => self.tensor(items).map(Object::Tensor),
+            (Object::Global(Callable::Tensor), Object::Tuple(items)) => {
+                self.tensor(items).map(|tensor| Object::Tensor(Box::new(tensor)))
+            }
             (Object::Global(Callable::Parameter), Object::Tuple(items)) => {
                 items.first().map(|&item| self.arena[item].clone()).filter(|item| matches!(item, Object::Tensor(_)))
             }
@@ -371,7 +370,7 @@ impl<'b> Machine<'b> {
         let Object::Storage(storage) = &self.arena[storage] else { return None };
         let (shape, strides) = (self.counts(shape)?, self.counts(strides)?);
         (shape.len() == strides.len()).then_some(())?;
-        Some(PickledTensor { storage: storage.clone(), offset: self.count(offset)?, shape, strides })
+        Some(PickledTensor { storage: Storage::clone(storage), offset: self.count(offset)?, shape, strides })
     }
 
     /// Entries of a dict that are tensors; of equal names the last counts, as in Python.
@@ -384,10 +383,10 @@ impl<'b> Machine<'b> {
                 continue;
             };
             match places.get(name.as_str()) {
-                Some(&at) => found[at].1 = tensor.clone(),
+                Some(&at) => found[at].1 = PickledTensor::clone(tensor),
                 None => {
                     places.insert(name, found.len());
-                    found.push((name.clone(), tensor.clone()));
+                    found.push((name.clone(), PickledTensor::clone(tensor)));
                 }
             }
         }
