@@ -7,7 +7,7 @@ constexpr int FOLDS = (SEGMENTS * BN + THREADS - 1) / THREADS;
     float* stage = reinterpret_cast<float*>(smem);
     const int tid = (int)threadIdx.x;
     const idx n_rows = rows_size(a), n_cols = cols_size(a), n_kept = kept_size(a), length = fold_size(a);
-    const Place place = block_place((n_kept + SEGMENTS - 1) / SEGMENTS, (n_cols + BN - 1) / BN);
+    const Place place = block_place(block, (n_kept + SEGMENTS - 1) / SEGMENTS, (n_cols + BN - 1) / BN);
     const idx kept0 = place.row_tile * SEGMENTS, n0 = place.col_tile * BN;
     const idx begin = kept0 * length, whole = begin + SEGMENTS * length;
     const idx end = whole < n_rows ? whole : n_rows;

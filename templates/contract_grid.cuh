@@ -6,11 +6,11 @@ struct Place {
     idx batch, row_tile, col_tile;
 };
 
-__device__ __forceinline__ Place block_place(idx row_tiles, idx col_tiles) {
+__device__ __forceinline__ Place block_place(u32 block, idx row_tiles, idx col_tiles) {
     const idx group = 8;
     const idx per_batch = row_tiles * col_tiles;
-    const idx batch = (idx)blockIdx.x / per_batch;
-    const idx t = (idx)blockIdx.x - batch * per_batch;
+    const idx batch = (idx)block / per_batch;
+    const idx t = (idx)block - batch * per_batch;
     const idx first = t / (group * col_tiles) * group;
     const idx height = row_tiles - first < group ? row_tiles - first : group;
     const idx inside = t - first * col_tiles;

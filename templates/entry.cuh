@@ -1,2 +1,2 @@
-extern "C" __global__ void __launch_bounds__({{ threads }}, 1) {{ entry }}({{ params }}) {
-    const Args a = { {{ names }} };
+{#- The work of one block; `block` counts the part's own blocks. Threads beyond the part's own number never call it. -#}
+__device__ __forceinline__ void run(const Args& a, const u32 block) {

@@ -1,8 +1,6 @@
-{#- What every kernel starts with: index type, scalar helpers, arguments, the functions made from the Desc's programs.
-    Arguments of the entry: one pointer per buffer in Desc order, then one long long per dynamic size; pointers are
-    aligned to 256 bytes. -#}
+{#- What every part of a kernel starts with: index type, arguments, the functions made from the Desc's programs. Scalar
+    helpers (scalar.cuh) stand before all parts. Buffers are aligned to 256 bytes. -#}
 typedef {{ index }} idx;
-{% include "scalar.cuh" %}
 namespace {
 
 struct Args {

@@ -14,7 +14,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Version of the file format; a reader refuses newer ones.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"ENELBNDL";
 const HASH_AT: usize = 12;
@@ -310,10 +310,14 @@ impl Bundle {
         let mut names = BTreeSet::new();
         for kernel in &self.kernels {
             let name = kernel.name.clone();
-            for fault in check_desc(&kernel.desc).err().into_iter().flatten() {
+            for fault in kernel.descs().filter_map(|desc| check_desc(desc).err()).flatten() {
                 faults.push(BundleFault::Desc { kernel: name.clone(), fault });
             }
-            let launch = kernel.launch.as_ref().and_then(|l| check_launch(l, &kernel.desc));
+            let launch = match &kernel.launch {
+                _ if kernel.parts.is_empty() => Some("a kernel has at least one part"),
+                Some(launch) => check_launch(launch, kernel),
+                None => None,
+            };
             faults.extend(launch.map(|message| BundleFault::Launch { kernel: name.clone(), message }));
             if !names.insert(("kernel", name.clone())) {
                 faults.push(BundleFault::Duplicate { what: "kernel", name });

@@ -1,6 +1,6 @@
 //! Which kernels run on which buffers, in which order? One Plan per graph; sizes stay expressions until a call binds them.
 
-use crate::desc::{Desc, Extent};
+use crate::desc::{BufferRole, Desc, Dynamic, Extent};
 use enel_types::{DType, Dim, DimError, Symbols};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,25 +31,83 @@ impl Grid {
 pub struct Launch {
     /// Entry point in its image.
     pub entry: String,
-    /// Blocks along x, y, z.
-    pub grid: [Grid; 3],
+    /// Blocks of each part, over the kernel's dynamic sizes. They lie along x, parts in order; y and z are 1, because
+    /// only x takes more than 65535.
+    pub grids: Vec<Grid>,
     /// Threads per block.
     pub threads: u32,
     /// Dynamic shared memory.
     pub smem_bytes: u32,
 }
 
-/// A kernel of a bundle: its meaning, and for GPU targets how it was configured and is launched.
+impl Launch {
+    /// Blocks of all parts together for a call's dynamic sizes. Saturates.
+    pub fn blocks(&self, dynamics: &[i64]) -> i64 {
+        self.grids.iter().map(|grid| grid.blocks(dynamics)).fold(0, i64::saturating_add)
+    }
+}
+
+/// One computation of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kernel {
-    /// Readable name, unique in the bundle.
-    pub name: String,
+pub struct Part {
     /// What it computes.
     pub desc: Desc,
     /// Chosen parameters; empty in a bundle for cpu only.
     pub config: Config,
+}
+
+/// A kernel of a bundle: one launch of one or more parts that neither read nor write what another writes.
+///
+/// A call gives the buffers of all parts one after the other, then their dynamic sizes likewise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Readable name, unique in the bundle.
+    pub name: String,
+    /// What it computes; at least one part.
+    pub parts: Vec<Part>,
     /// Absent in a bundle for cpu only.
     pub launch: Option<Launch>,
+}
+
+impl Kernel {
+    /// A kernel that computes `descs`, not yet configured for any target.
+    pub fn new(name: String, descs: impl IntoIterator<Item = Desc>) -> Kernel {
+        let part = |desc| Part { desc, config: Config::default() };
+        Kernel { name, parts: descs.into_iter().map(part).collect(), launch: None }
+    }
+
+    /// The meanings of its parts.
+    pub fn descs(&self) -> impl Iterator<Item = &Desc> {
+        self.parts.iter().map(|part| &part.desc)
+    }
+
+    /// Buffer arguments of all parts, in a call's order.
+    pub fn buffers(&self) -> impl Iterator<Item = BufferRole> {
+        self.descs().flat_map(|desc| desc.buffers.iter().copied())
+    }
+
+    /// Dynamic sizes of all parts, in a call's order.
+    pub fn dynamics(&self) -> impl Iterator<Item = Dynamic> {
+        self.descs().flat_map(|desc| desc.dynamics.iter().copied())
+    }
+
+    /// Cuts a call's dynamic sizes into those of each part; a count that does not fit gives short or empty lists.
+    pub fn split_dynamics<'a>(&'a self, dynamics: &'a [i64]) -> impl Iterator<Item = &'a [i64]> {
+        let mut rest = dynamics;
+        self.descs().map(move |desc| {
+            let (own, after) = rest.split_at(desc.dynamics.len().min(rest.len()));
+            rest = after;
+            own
+        })
+    }
+
+    /// Names of its parts' families, each once.
+    pub fn family(&self) -> String {
+        let mut names: Vec<&str> = self.descs().map(|desc| desc.body.family()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join("_")
+    }
 }
 
 /// Where a buffer lives and who fills it.
@@ -109,9 +167,9 @@ impl Buffer {
 pub struct Call {
     /// Kernel of the bundle.
     pub kernel: u32,
-    /// Buffers of the plan, in the Desc's order.
+    /// Buffers of the plan, in the kernel's order.
     pub buffers: Vec<u32>,
-    /// The Desc's dynamic sizes.
+    /// The kernel's dynamic sizes.
     pub dynamics: Vec<Dim>,
 }
 

@@ -6,7 +6,7 @@ use crate::desc::{
     Acc, AccOp, Access, AttentionBody, Body, BufferRole, ContractBody, Desc, Dynamic, Extent, Fold, FpsBody, KnnBody,
     MapBody, ReduceBody, ScatterBody, ScatterMode, Store, TopKBody, Value,
 };
-use crate::plan::{Buffer, BufferKind, Call, Config, Grid, Kernel, Launch, Plan, Port, Step};
+use crate::plan::{Buffer, BufferKind, Call, Config, Grid, Kernel, Launch, Part, Plan, Port, Step};
 use crate::program::{Instr, Program, Reg};
 use enel_types::{Dim, Symbols};
 use std::fmt::{self, Display, Formatter, Result};
@@ -258,17 +258,21 @@ impl Display for Grid {
 
 impl Display for Launch {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let Launch { entry, grid: [x, y, z], threads, smem_bytes } = self;
-        write!(f, "{entry}: grid ({x}, {y}, {z}), {threads} threads, {smem_bytes} B dynamic smem")
+        let Launch { entry, grids, threads, smem_bytes } = self;
+        let blocks: Vec<String> = grids.iter().map(Grid::to_string).collect();
+        write!(f, "{entry}: {} blocks, {threads} threads, {smem_bytes} B dynamic smem", blocks.join(" + "))
     }
 }
 
 impl Display for Kernel {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let Kernel { name, desc, config, launch } = self;
-        write!(f, "kernel {name}: {desc}")?;
-        if !config.0.is_empty() {
-            writeln!(f, "  config {config}")?;
+        let Kernel { name, parts, launch } = self;
+        for (n, Part { desc, config }) in parts.iter().enumerate() {
+            let part = if parts.len() > 1 { format!(" part {n}") } else { String::new() };
+            write!(f, "kernel {name}{part}: {desc}")?;
+            if !config.0.is_empty() {
+                writeln!(f, "  config {config}")?;
+            }
         }
         launch.iter().try_for_each(|launch| writeln!(f, "  launch {launch}"))
     }

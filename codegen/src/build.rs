@@ -65,10 +65,12 @@ pub fn add_images(bundle: &mut Bundle, targets: &[Arch], forge: &Forge<'_>) -> R
     bundle.images.clear();
     let mut sources = Vec::with_capacity(bundle.kernels.len());
     for kernel in &mut bundle.kernels {
-        let rendered = render(&kernel.name, &kernel.desc)
+        let rendered = render(&kernel.name, kernel.descs())
             .map_err(|source| BuildError::Emit { kernel: kernel.name.clone(), source })?;
         kernel.launch = Some(rendered.launch);
-        kernel.config = rendered.config;
+        for (part, config) in kernel.parts.iter_mut().zip(rendered.configs) {
+            part.config = config;
+        }
         sources.push(rendered.source);
     }
     let jobs: Vec<(usize, Arch)> =

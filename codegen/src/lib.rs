@@ -14,5 +14,4 @@ mod unit;
 
 pub use build::{BuildError, Compilation, Forge, add_images};
 pub use error::EmitError;
-pub use kernels::render;
-pub use unit::Rendered;
+pub use kernels::{Rendered, render};

@@ -1,12 +1,12 @@
-//! What do all kernels share? The argument struct, one device function per program, and the filled template.
+//! What do all parts of kernels share? The argument struct, one device function per program, and the filled template.
 //!
-//! Law: a program becomes one `__device__ __forceinline__` function of linear indices, one per group of axes, which it
+//! Law: a part's text stands in a namespace of its own, so parts never meet; `kernels/launch` joins them. A program becomes one `__device__ __forceinline__` function of linear indices, one per group of axes, which it
 //! splits into coordinates itself; templates never see an axis. Indices are `int` where every group's size allows it.
 
 use crate::error::EmitError;
 use crate::range::Range;
 use crate::spell::{Scope, Spelled, element_type, loaded, register_type, rounded, spell};
-use enel_bundle::{Access, Config, Desc, Extent, Grid, Kind, Launch, Program, Reg, Store, Value};
+use enel_bundle::{Access, Config, Desc, Extent, Grid, Kind, Program, Reg, Store, Value};
 use std::fmt::Write as _;
 
 /// Room left above the largest index, so that adding a tile's width cannot overflow `int`.
@@ -17,15 +17,21 @@ const INDEX_SLACK: i64 = 1 << 20;
 /// **Source** CUDA C++ Programming Guide 13.0, "Compute capabilities": 163 KB for 8.0.
 pub(crate) const SMEM_LIMIT_BYTES: i64 = 163 * 1024;
 
-/// A kernel's text, launch and parameters.
+/// A part's text and what it needs of its launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendered {
-    /// CUDA C++.
-    pub source: String,
-    /// How it is launched.
-    pub launch: Launch,
+pub(crate) struct Text {
+    /// CUDA C++: `struct Args` and `run(args, block)`, the work of one block.
+    pub(crate) source: String,
     /// What was chosen for it.
-    pub config: Config,
+    pub(crate) config: Config,
+    /// Its blocks, over its own dynamic sizes.
+    pub(crate) grid: Grid,
+    /// Threads of a block.
+    pub(crate) threads: u32,
+    /// Blocks that are to be resident on a multiprocessor.
+    pub(crate) blocks: i64,
+    /// Dynamic shared memory of a block.
+    pub(crate) smem_bytes: u32,
 }
 
 /// A group of axes addressed by one linear index, row-major.
@@ -41,7 +47,6 @@ pub(crate) struct Group<'a> {
 pub(crate) struct Unit<'d> {
     /// The Desc.
     pub(crate) desc: &'d Desc,
-    entry: String,
     index: &'static str,
     functions: String,
 }
@@ -87,14 +92,12 @@ pub(crate) fn config(entries: &[(&str, i64)]) -> Config {
 
 impl<'d> Unit<'d> {
     /// Checks extents and chooses the index type; `groups` are all groups of axes of the body.
-    pub(crate) fn new(name: &str, desc: &'d Desc, groups: &[&[Extent]]) -> Result<Unit<'d>, EmitError> {
+    pub(crate) fn new(desc: &'d Desc, groups: &[&[Extent]]) -> Result<Unit<'d>, EmitError> {
         let mut fits = true;
         for axes in groups {
             fits &= size_max(desc, axes)? <= i64::from(i32::MAX) - INDEX_SLACK;
         }
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        let entry = format!("k_{}", name.chars().map(plain).collect::<String>());
-        Ok(Unit { desc, entry, index: if fits { "int" } else { "long long" }, functions: String::new() })
+        Ok(Unit { desc, index: if fits { "int" } else { "long long" }, functions: String::new() })
     }
 
     /// C++ type of indices.
@@ -235,7 +238,7 @@ impl<'d> Unit<'d> {
     }
 
     /// Fills a template with what every kernel has and the family's own numbers and words.
-    pub(crate) fn finish(self, template: &'static str, plan: LaunchPlan<'_>) -> Result<Rendered, EmitError> {
+    pub(crate) fn finish(self, template: &'static str, plan: LaunchPlan<'_>) -> Result<Text, EmitError> {
         if plan.smem_bytes > SMEM_LIMIT_BYTES {
             let family = self.desc.body.family();
             return Err(EmitError::SharedMemory { family, need_bytes: plan.smem_bytes, limit_bytes: SMEM_LIMIT_BYTES });
@@ -250,22 +253,13 @@ impl<'d> Unit<'d> {
         for (key, value) in plan.lists {
             context.insert((*key).to_owned(), value);
         }
-        context.insert("entry", &self.entry);
         context.insert("index", self.index);
         context.insert("threads", &plan.threads);
-        context.insert("blocks", &plan.blocks);
         context.insert("functions", &self.functions);
         context.insert("fields", &self.fields());
-        context.insert("params", &self.params());
-        context.insert("names", &self.names());
         let source = crate::kernels::fill(template, &context)?;
-        let launch = Launch {
-            entry: self.entry,
-            grid: [Grid(plan.grid), Grid::default(), Grid::default()],
-            threads: plan.threads,
-            smem_bytes: plan.smem_bytes as u32,
-        };
-        Ok(Rendered { source, launch, config: plan.config })
+        let LaunchPlan { config, grid, blocks, threads, smem_bytes, words: _, lists: _ } = plan;
+        Ok(Text { source, config, grid: Grid(grid), threads, blocks, smem_bytes: smem_bytes as u32 })
     }
 
     fn store(&self, function: &str, store: &Store, spelled: &Spelled) -> Result<String, EmitError> {
@@ -336,20 +330,6 @@ impl<'d> Unit<'d> {
             Access::Write | Access::Update => format!("{}* b{n};", element_type(role.dtype)),
         });
         buffers.chain((0..self.desc.dynamics.len()).map(|n| format!("long long s{n};"))).collect()
-    }
-
-    fn params(&self) -> String {
-        let buffers = self.desc.buffers.iter().enumerate().map(|(n, role)| match role.access {
-            Access::Read => format!("const {}* __restrict__ b{n}", element_type(role.dtype)),
-            Access::Write | Access::Update => format!("{}* b{n}", element_type(role.dtype)),
-        });
-        let sizes = (0..self.desc.dynamics.len()).map(|n| format!("const long long s{n}"));
-        buffers.chain(sizes).collect::<Vec<_>>().join(", ")
-    }
-
-    fn names(&self) -> String {
-        let buffers = (0..self.desc.buffers.len()).map(|n| format!("b{n}"));
-        buffers.chain((0..self.desc.dynamics.len()).map(|n| format!("s{n}"))).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -214,7 +214,7 @@ fn kernels_of_real_sizes_pass_the_gate() {
     let mut faults = Vec::new();
     for arch in [Arch::SM_80, Arch::SM_90A] {
         for (name, desc) in &cases {
-            let rendered = render(name, desc).unwrap();
+            let rendered = render(name, [desc]).unwrap();
             let unit = Unit { name, source: &rendered.source, arch, options: Default::default() };
             let compiled = compiler.compile(&unit).unwrap_or_else(|e| panic!("{e}"));
             let report = &compiled.report[0];
@@ -228,17 +228,17 @@ fn kernels_of_real_sizes_pass_the_gate() {
 #[test]
 fn the_same_desc_gives_the_same_text() {
     for desc in [grouped(DType::BF16), attend(64, 16, DType::F32), knn(81)] {
-        assert_eq!(render("a b-c", &desc).unwrap(), render("a b-c", &desc).unwrap());
-        assert_eq!(render("a b-c", &desc).unwrap().launch.entry, "k_a_b_c");
+        assert_eq!(render("a b-c", [&desc]).unwrap(), render("a b-c", [&desc]).unwrap());
+        assert_eq!(render("a b-c", [&desc]).unwrap().launch.entry, "k_a_b_c");
     }
 }
 
 #[test]
 fn aligned_operands_are_copied_and_odd_ones_computed() {
-    let straight = |n, k| render("p", &product(c(64), n, k, DType::BF16, [false, false], false)).unwrap().source;
+    let straight = |n, k| render("p", [&product(c(64), n, k, DType::BF16, [false, false], false)]).unwrap().source;
     assert_eq!(straight(4096, 64).matches("VECTOR = 8;").count(), 2);
     assert_eq!(straight(4096, 63).matches("VECTOR = 1;").count(), 2);
-    let across = render("p", &product(c(64), 128, 63, DType::BF16, [true, true], false)).unwrap().source;
+    let across = render("p", [&product(c(64), 128, 63, DType::BF16, [true, true], false)]).unwrap().source;
     assert_eq!(across.matches("VECTOR = 8;").count(), 2);
     assert_eq!(across.matches("ALONG_ROWS = true").count(), 2);
 }

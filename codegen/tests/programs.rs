@@ -254,20 +254,20 @@ fn malformed_descs_are_refused() {
     let a = input(&mut p, 0);
     let sine = p.push(Instr::Unary(UnaryOp::Sin, a));
     let good = map_case(vec![Data::zeros(DType::F32, 4)], p.clone(), &[(sine, DType::F32)]).desc;
-    assert!(render("k", &good).is_ok());
+    assert!(render("k", [&good]).is_ok());
     let on_ints = map_case(vec![Data::zeros(DType::I32, 4)], p.clone(), &[(sine, DType::I32)]).desc;
-    assert!(matches!(render("k", &on_ints), Err(EmitError::Operation { op: "sin", .. })));
+    assert!(matches!(render("k", [&on_ints]), Err(EmitError::Operation { op: "sin", .. })));
     let wrong_store = map_case(vec![Data::zeros(DType::F32, 4)], p.clone(), &[(sine, DType::I32)]).desc;
-    assert!(matches!(render("k", &wrong_store), Err(EmitError::Kind { .. })));
+    assert!(matches!(render("k", [&wrong_store]), Err(EmitError::Kind { .. })));
     let lost = map_case(vec![Data::zeros(DType::F32, 4)], p.clone(), &[(Reg(99), DType::F32)]).desc;
-    assert!(matches!(render("k", &lost), Err(EmitError::Reference { what: "register", index: 99, .. })));
+    assert!(matches!(render("k", [&lost]), Err(EmitError::Reference { what: "register", index: 99, .. })));
     let mut far_axis = p;
     let index = far_axis.push(Instr::Axis(5));
     let load = far_axis.push(Instr::Load { buffer: 0, index });
     let far = map_case(vec![Data::zeros(DType::F32, 4)], far_axis, &[(load, DType::F32)]).desc;
-    assert!(matches!(render("k", &far), Err(EmitError::Reference { what: "axis", index: 5, .. })));
+    assert!(matches!(render("k", [&far]), Err(EmitError::Reference { what: "axis", index: 5, .. })));
     let mut empty = good;
     let Body::Map(body) = &mut empty.body else { panic!("a map") };
     body.space = vec![c(0)];
-    assert!(matches!(render("k", &empty), Err(EmitError::Size { got: 0, .. })));
+    assert!(matches!(render("k", [&empty]), Err(EmitError::Size { got: 0, .. })));
 }

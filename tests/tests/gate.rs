@@ -22,11 +22,11 @@ fn faults(preset: &str, mode: Mode, targets: &[Arch]) -> Vec<String> {
     let mut list = Vec::new();
     for image in bundle.images.iter().filter(|i| mode == Mode::Bf16 && i.kind == ImageKind::Ptx) {
         let kernel = &bundle.kernels[image.kernel as usize];
-        let low = match &kernel.desc.body {
+        let low = kernel.descs().any(|desc| match &desc.body {
             Body::Contract(b) => b.bf16,
             Body::Attention(b) => b.bf16,
             _ => false,
-        };
+        });
         if low && !String::from_utf8_lossy(&image.bytes).contains("mma.sync") {
             list.push(format!("{} has no tensor-core instruction", kernel.name));
         }
@@ -34,7 +34,7 @@ fn faults(preset: &str, mode: Mode, targets: &[Arch]) -> Vec<String> {
     for result in results {
         for fault in gate(&result.report, &Limits::default()) {
             let kernel = &bundle.kernels[result.kernel as usize];
-            list.push(format!("{} {}: {fault}\n{:?}\n{}", kernel.name, result.target, result.report, kernel.desc));
+            list.push(format!("{} {}: {fault}\n{:?}\n{}", kernel.name, result.target, result.report, kernel));
         }
     }
     list

@@ -46,7 +46,7 @@ fn random_graphs_lower_to_plans_that_hold_together() {
             for passes in [Passes::None, Passes::all()] {
                 let compiled = compile(&[&graph], &FrontConfig { mode, passes: passes.clone() }).unwrap();
                 for kernel in &compiled.kernels {
-                    let faults = check_desc(&kernel.desc);
+                    let faults = kernel.descs().try_for_each(check_desc);
                     assert!(faults.is_ok(), "seed {seed}, {passes:?}: {faults:?}\n{graph}");
                 }
                 let plan = &compiled.plans[0];

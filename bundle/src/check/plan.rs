@@ -1,6 +1,6 @@
 //! Do a plan's calls fit their kernels, and does every step read only what is there? All faults at once.
 
-use crate::desc::{Access, Desc, Extent};
+use crate::desc::{Access, BufferRole, Extent};
 use crate::plan::{Buffer, BufferKind, Call, Grid, Kernel, Launch, Plan, PlanError, Step};
 use enel_types::{Dim, Symbols};
 use std::collections::BTreeSet;
@@ -32,21 +32,25 @@ pub fn check_plan(plan: &Plan, kernels: &[Kernel]) -> Result<(), Vec<PlanError>>
     if check.faults.is_empty() { Ok(()) } else { Err(check.faults) }
 }
 
-/// What is wrong with launch parameters for this meaning, if anything.
-pub(crate) fn check_launch(launch: &Launch, desc: &Desc) -> Option<&'static str> {
-    let Launch { entry, grid, threads, smem_bytes: _ } = launch;
+/// What is wrong with a kernel's launch parameters, if anything.
+pub(crate) fn check_launch(launch: &Launch, kernel: &Kernel) -> Option<&'static str> {
+    let Launch { entry, grids, threads, smem_bytes: _ } = launch;
     if entry.is_empty() || entry.contains('\0') {
         return Some("the entry point has no name");
     }
     if !(1..=1024).contains(threads) {
         return Some("a block has 1 to 1024 threads");
     }
+    if grids.len() != kernel.parts.len() {
+        return Some("every part needs a grid");
+    }
+    let n_dynamics = kernel.dynamics().count();
     let known = |extent: &Extent| match extent {
         Extent::Const(n) => *n >= 0,
-        Extent::Dyn(i) => (*i as usize) < desc.dynamics.len(),
+        Extent::Dyn(i) => (*i as usize) < n_dynamics,
     };
     let sound = |Grid(factors): &Grid| factors.iter().all(|(extents, tile)| *tile >= 1 && extents.iter().all(known));
-    if grid.iter().all(sound) { None } else { Some("a grid needs tiles of at least 1 over known extents") }
+    if grids.iter().all(sound) { None } else { Some("a grid needs tiles of at least 1 over known extents") }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -150,21 +154,21 @@ impl Check<'_> {
         let Some(kernel) = kernels.get(*kernel as usize) else {
             return self.fault(format!("calls kernel {kernel} of {}", kernels.len()));
         };
-        let roles = &kernel.desc.buffers;
+        let roles: Vec<BufferRole> = kernel.buffers().collect();
+        let n_dynamics = kernel.dynamics().count();
         let name = &kernel.name;
         if buffers.len() != roles.len() {
             return self.fault(format!("`{name}` takes {} buffers, got {}", roles.len(), buffers.len()));
         }
-        if dynamics.len() != kernel.desc.dynamics.len() {
-            let expected = kernel.desc.dynamics.len();
-            return self.fault(format!("`{name}` takes {expected} sizes, got {}", dynamics.len()));
+        if dynamics.len() != n_dynamics {
+            return self.fault(format!("`{name}` takes {n_dynamics} sizes, got {}", dynamics.len()));
         }
         for dim in dynamics {
             if let Err(message) = check_dim(dim, &self.plan.symbols) {
                 self.fault(format!("`{name}`: {message}"));
             }
         }
-        for (&buffer, role) in buffers.iter().zip(roles) {
+        for (&buffer, role) in buffers.iter().zip(&roles) {
             let Some(found) = self.plan.buffers.get(buffer as usize) else {
                 self.fault(format!("`{name}` is given buffer {buffer} of {}", self.plan.buffers.len()));
                 continue;
@@ -180,7 +184,7 @@ impl Check<'_> {
             }
         }
         // What a call writes is there for later steps only.
-        for (&buffer, role) in buffers.iter().zip(roles) {
+        for (&buffer, role) in buffers.iter().zip(&roles) {
             if role.access != Access::Read && (buffer as usize) < self.filled.len() {
                 self.write(buffer, phase);
             }

@@ -158,9 +158,11 @@ proptest! {
             }
             for kernel in &bundle.kernels {
                 let _ = kernel.to_string();
-                let dynamics: Vec<i64> = kernel.desc.dynamics.iter().map(|d| d.max).collect();
-                let _ = enel_bundle::flops(&kernel.desc, &dynamics);
-                let _ = kernel.launch.as_ref().map(|l| l.grid.each_ref().map(|g| g.blocks(&dynamics)));
+                let dynamics: Vec<i64> = kernel.dynamics().map(|d| d.max).collect();
+                for (desc, own) in kernel.descs().zip(kernel.split_dynamics(&dynamics)) {
+                    let _ = enel_bundle::flops(desc, own);
+                }
+                let _ = kernel.launch.as_ref().map(|l| l.blocks(&dynamics));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use enel_bundle::{
     Access, Body, Buffer, BufferKind, BufferRole, Bundle, Call, Config, ContractBody, Desc, Dynamic, Extent, Grid,
-    Image, ImageKind, Instr, Kernel, Launch, MapBody, Plan, Port, Program, Step, Store, Value,
+    Image, ImageKind, Instr, Kernel, Launch, MapBody, Part, Plan, Port, Program, Step, Store, Value,
 };
 use enel_types::{BinaryOp, DType, Dim, Symbol, Symbols};
 
@@ -62,10 +62,9 @@ pub(crate) fn matmul() -> Desc {
 
 pub(crate) fn kernel(name: &str, desc: Desc) -> Kernel {
     let grid = Grid(vec![(vec![Extent::Dyn(0)], 256)]);
-    let grid = [grid, Grid::default(), Grid::default()];
-    let launch = Launch { entry: name.to_owned(), grid, threads: 256, smem_bytes: 0 };
+    let launch = Launch { entry: name.to_owned(), grids: vec![grid], threads: 256, smem_bytes: 0 };
     let config = Config([("threads".to_owned(), 256)].into());
-    Kernel { name: name.to_owned(), desc, config, launch: Some(launch) }
+    Kernel { name: name.to_owned(), parts: vec![Part { desc, config }], launch: Some(launch) }
 }
 
 pub(crate) fn buffer(kind: BufferKind, shape: &[Dim]) -> Buffer {

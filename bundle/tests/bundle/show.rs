@@ -18,7 +18,7 @@ kernel add_one: map
     %3 = add %1, %2
     b1[%0] = %3
   config threads=256
-  launch add_one: grid (ceil(n0 / 256), 1, 1), 256 threads, 0 B dynamic smem
+  launch add_one: ceil(n0 / 256) blocks, 256 threads, 0 B dynamic smem
 ";
     assert_eq!(text, expected);
 }

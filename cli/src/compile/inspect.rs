@@ -5,7 +5,7 @@ use crate::outln;
 use crate::source;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use enel_bundle::{Bundle, Kernel, Plan, Step, flops, layout};
+use enel_bundle::{Bundle, Kernel, Part, Plan, Step, flops, layout};
 use enel_ir::Dim;
 use enel_lower::{compile, divide};
 use enel_passes::REWRITES;
@@ -163,16 +163,19 @@ fn bindings(plan: &Plan, given: &[String]) -> Result<Vec<i64>> {
 
 fn summary(plan: &Plan, kernels: &[Kernel], symbols: &[i64]) -> Result<Value> {
     let mut total = 0u64;
-    let mut families = std::collections::BTreeMap::<&str, usize>::new();
+    let mut families = std::collections::BTreeMap::<String, usize>::new();
     for step in &plan.steps {
         let Step::Call(call) = step else {
-            *families.entry("copy").or_default() += 1;
+            *families.entry("copy".to_owned()).or_default() += 1;
             continue;
         };
         let dynamics: Result<Vec<i64>, _> = call.dynamics.iter().map(|d: &Dim| d.eval(symbols)).collect();
-        let desc = &kernels[call.kernel as usize].desc;
-        total = total.saturating_add(flops(desc, &dynamics?).unwrap_or(0));
-        *families.entry(desc.body.family()).or_default() += 1;
+        let dynamics = dynamics?;
+        let kernel = &kernels[call.kernel as usize];
+        for (desc, own) in kernel.descs().zip(kernel.split_dynamics(&dynamics)) {
+            total = total.saturating_add(flops(desc, own).unwrap_or(0));
+        }
+        *families.entry(kernel.family()).or_default() += 1;
     }
     let shown: Vec<String> = plan.symbols.iter().zip(symbols).map(|(s, v)| format!("{}={v}", s.name)).collect();
     Ok(json!({
@@ -187,11 +190,13 @@ fn summary(plan: &Plan, kernels: &[Kernel], symbols: &[i64]) -> Result<Value> {
 }
 
 fn kernel_row(kernel: &Kernel) -> Value {
+    let parts = kernel.parts.iter().map(
+        |Part { desc, config }| json!({ "family": desc.body.family(), "desc": desc.to_string(), "config": config }),
+    );
     json!({
         "name": kernel.name,
-        "family": kernel.desc.body.family(),
-        "desc": kernel.desc.to_string(),
-        "config": kernel.config,
+        "family": kernel.family(),
+        "parts": parts.collect::<Vec<_>>(),
         "launch": kernel.launch,
     })
 }

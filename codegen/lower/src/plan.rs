@@ -1,8 +1,9 @@
 //! Which buffers, which order? Groups become steps; states are updated in place where no later step reads the old value.
 
 use crate::group::{Lowered, lower_copy, lower_group};
-use enel_bundle::{Body, Buffer, BufferKind, Call, Config, Kernel, Plan, Port, Step};
-use enel_ir::{DType, Graph, InputKind, NodeId, Op, Verified};
+use crate::share::{Item, launches};
+use enel_bundle::{Body, Buffer, BufferKind, Call, Desc, Kernel, Plan, Port, Step};
+use enel_ir::{DType, Dim, Graph, InputKind, NodeId, Op, Verified};
 use enel_passes::Partition;
 use std::collections::HashMap;
 
@@ -46,6 +47,13 @@ struct Work {
     base_copy: Option<Lowered>,
     kernel: Lowered,
     bound: bool,
+}
+
+impl Work {
+    /// In the order they run.
+    fn kernels(&self) -> impl Iterator<Item = &Lowered> {
+        self.base_copy.iter().chain([&self.kernel])
+    }
 }
 
 struct Maker<'g> {
@@ -164,11 +172,20 @@ impl<'g> Maker<'g> {
     }
 
     fn emit_steps(&mut self, kernels: &mut Vec<Kernel>) {
-        for work in std::mem::take(&mut self.work) {
-            for lowered in work.base_copy.iter().chain([&work.kernel]) {
-                let step = self.call(lowered, kernels);
-                if work.bound { self.plan.bind.push(step) } else { self.plan.steps.push(step) }
-            }
+        let (bound, work): (Vec<Work>, Vec<Work>) = std::mem::take(&mut self.work).into_iter().partition(|w| w.bound);
+        for lowered in bound.iter().flat_map(Work::kernels) {
+            self.plan.bind.push(self.call(&[lowered], kernels));
+        }
+        let items: Vec<Item> = work.iter().map(|work| self.item(work)).collect();
+        for members in launches(&items) {
+            let steps = match members[..] {
+                [only] => work[only].kernels().map(|lowered| self.call(&[lowered], kernels)).collect(),
+                [..] => {
+                    let parts: Vec<&Lowered> = members.iter().map(|at| &work[*at].kernel).collect();
+                    vec![self.call(&parts, kernels)]
+                }
+            };
+            self.plan.steps.extend(steps);
         }
         for output in self.graph.outputs() {
             let port = self.output(output.name.as_str(), output.value, output.updates, kernels);
@@ -176,6 +193,26 @@ impl<'g> Maker<'g> {
         }
         for &(from, to) in &self.late {
             self.plan.steps.push(Step::Copy { from, to });
+        }
+    }
+
+    /// Families whose launch is one short pass over their blocks share; long chains, and templates that fill a
+    /// multiprocessor with few blocks, stay alone.
+    fn item(&self, work: &Work) -> Item {
+        let simple = match &work.kernel.desc.body {
+            Body::Map(_) | Body::Reduce(_) | Body::Knn(_) | Body::TopK(_) => true,
+            Body::Contract(body) => body.fold.is_none(),
+            Body::Attention(_) | Body::Fps(_) | Body::Scatter(_) => false,
+        };
+        let largest: Vec<i64> = self.graph.symbols.iter().map(|symbol| symbol.max).collect();
+        let extent = |dim: &Dim| dim.eval(&largest).ok().and_then(|n| u64::try_from(n).ok()).unwrap_or(u64::MAX);
+        let shape = &self.graph.ty(work.output).shape;
+        let reads = work.kernels().flat_map(|lowered| &lowered.buffers);
+        Item {
+            reads: reads.filter(|id| **id != work.output).map(|id| id.index()).collect(),
+            output: work.output.index(),
+            can_share: simple && self.partition.share,
+            n_elems: shape.iter().map(extent).fold(1, u64::saturating_mul),
         }
     }
 
@@ -213,24 +250,26 @@ impl<'g> Maker<'g> {
         let mut buffers: Vec<u32> = lowered.buffers.iter().map(|b| self.buffers[b]).collect();
         buffers.push(to);
         debug_assert_eq!(last + 1, lowered.desc.buffers.len());
-        let kernel = intern(kernels, lowered.desc.clone());
+        let kernel = intern(kernels, vec![lowered.desc.clone()]);
         let dynamics = std::mem::take(&mut lowered.dynamics);
         self.plan.steps.push(Step::Call(Call { kernel, buffers, dynamics }));
         to
     }
 
-    fn call(&self, lowered: &Lowered, kernels: &mut Vec<Kernel>) -> Step {
-        let kernel = intern(kernels, lowered.desc.clone());
-        let buffers = lowered.buffers.iter().map(|b| self.buffers[b]).collect();
-        Step::Call(Call { kernel, buffers, dynamics: lowered.dynamics.clone() })
+    fn call(&self, parts: &[&Lowered], kernels: &mut Vec<Kernel>) -> Step {
+        let kernel = intern(kernels, parts.iter().map(|part| part.desc.clone()).collect());
+        let buffers = parts.iter().flat_map(|part| &part.buffers).map(|b| self.buffers[b]).collect();
+        let dynamics = parts.iter().flat_map(|part| &part.dynamics).cloned().collect();
+        Step::Call(Call { kernel, buffers, dynamics })
     }
 }
 
-/// The kernel of this meaning, added when it is new.
-fn intern(kernels: &mut Vec<Kernel>, desc: enel_bundle::Desc) -> u32 {
-    let at = kernels.iter().position(|k| k.desc == desc).unwrap_or_else(|| {
-        let name = format!("{}_{}", desc.body.family(), kernels.len());
-        kernels.push(Kernel { name, desc, config: Config::default(), launch: None });
+/// The kernel of these meanings, added when it is new.
+fn intern(kernels: &mut Vec<Kernel>, descs: Vec<Desc>) -> u32 {
+    let at = kernels.iter().position(|k| k.descs().eq(&descs)).unwrap_or_else(|| {
+        let mut kernel = Kernel::new(String::new(), descs);
+        kernel.name = format!("{}_{}", kernel.family(), kernels.len());
+        kernels.push(kernel);
         kernels.len() - 1
     });
     at as u32

@@ -3,7 +3,7 @@
 use crate::error::EmitError;
 use crate::kernels::operand::{Lying, operand};
 use crate::spell::float_literal;
-use crate::unit::{Group, LaunchPlan, Rendered, Unit, config, extent_max};
+use crate::unit::{Group, LaunchPlan, Text, Unit, config, extent_max};
 use enel_bundle::{AttentionBody, Desc, Extent, Kind};
 
 /// Up to this many tokens each gets a block per head: a decode step.
@@ -13,9 +13,9 @@ const MOST_TENSOR_CHANNELS: i64 = 256;
 /// Largest head a block's shared memory holds with sensible tiles.
 const MOST_CHANNELS: i64 = 1024;
 
-pub(crate) fn render(name: &str, desc: &Desc, body: &AttentionBody) -> Result<Rendered, EmitError> {
+pub(crate) fn render(desc: &Desc, body: &AttentionBody) -> Result<Text, EmitError> {
     check(body)?;
-    let mut unit = functions(name, desc, body)?;
+    let mut unit = functions(desc, body)?;
     unit.size("tokens_size", &[body.tokens]);
     unit.size("keys_size", &[body.keys]);
     let words = [("scale", float_literal(body.scale))];
@@ -55,7 +55,7 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &AttentionBody) -> Result<Re
     unit.finish("attention_tile.cu.tera", plan)
 }
 
-fn tensor_tiles(mut unit: Unit<'_>, body: &AttentionBody, shape: &[(&str, i64)]) -> Result<Rendered, EmitError> {
+fn tensor_tiles(mut unit: Unit<'_>, body: &AttentionBody, shape: &[(&str, i64)]) -> Result<Text, EmitError> {
     let (tokens, keys) = ([body.tokens], [body.keys]);
     let (heads, groups) = ([Extent::Const(body.heads)], [Extent::Const(body.groups)]);
     let channels = [Extent::Const(body.head_size)];
@@ -96,11 +96,11 @@ fn check(body: &AttentionBody) -> Result<(), EmitError> {
     Ok(())
 }
 
-fn functions<'d>(name: &str, desc: &'d Desc, body: &AttentionBody) -> Result<Unit<'d>, EmitError> {
+fn functions<'d>(desc: &'d Desc, body: &AttentionBody) -> Result<Unit<'d>, EmitError> {
     let (tokens, keys) = ([body.tokens], [body.keys]);
     let (heads, groups) = ([Extent::Const(body.heads)], [Extent::Const(body.groups)]);
     let channels = [Extent::Const(body.head_size)];
-    let mut unit = Unit::new(name, desc, &[&[body.tokens, heads[0]], &keys, &channels])?;
+    let mut unit = Unit::new(desc, &[&[body.tokens, heads[0]], &keys, &channels])?;
     let token = Group { name: "t", axes: &tokens };
     let channel = Group { name: "c", axes: &channels };
     let query = [token, Group { name: "h", axes: &heads }, channel];

@@ -3,19 +3,15 @@
 use crate::error::EmitError;
 use crate::kernels::operand::{Lying, Run, fast_along_summed, operand};
 use crate::kernels::reduce::accumulator;
-use crate::unit::{Group, LaunchPlan, Rendered, Unit, config, size_const, size_max};
+use crate::unit::{Group, LaunchPlan, Text, Unit, config, size_const, size_max};
 use enel_bundle::{AccOp, ContractBody, Desc, Extent, Kind, Value};
 
 /// Up to this many rows are a matrix-vector product: there is nothing to gain from tiles.
 const FEW_ROWS: i64 = 8;
 
-pub(crate) fn render(name: &str, desc: &Desc, body: &ContractBody) -> Result<Rendered, EmitError> {
+pub(crate) fn render(desc: &Desc, body: &ContractBody) -> Result<Text, EmitError> {
     let rows_max = size_max(desc, &body.rows)?;
-    if body.fold.is_none() && rows_max <= FEW_ROWS {
-        vector(name, desc, body, rows_max)
-    } else {
-        tiles(name, desc, body)
-    }
+    if body.fold.is_none() && rows_max <= FEW_ROWS { vector(desc, body, rows_max) } else { tiles(desc, body) }
 }
 
 /// Row axes kept and folded.
@@ -28,8 +24,8 @@ fn split_rows(body: &ContractBody) -> Result<(&[Extent], &[Extent]), EmitError> 
     Ok(body.rows.split_at(count - folded))
 }
 
-fn functions<'d>(name: &str, desc: &'d Desc, body: &ContractBody) -> Result<Unit<'d>, EmitError> {
-    let mut unit = Unit::new(name, desc, &[&body.batch, &body.rows, &body.cols, &body.summed])?;
+fn functions<'d>(desc: &'d Desc, body: &ContractBody) -> Result<Unit<'d>, EmitError> {
+    let mut unit = Unit::new(desc, &[&body.batch, &body.rows, &body.cols, &body.summed])?;
     unit.size("rows_size", &body.rows);
     unit.size("cols_size", &body.cols);
     unit.size("summed_size", &body.summed);
@@ -74,8 +70,8 @@ struct Shape {
     smem_bytes: i64,
 }
 
-fn tiles(name: &str, desc: &Desc, body: &ContractBody) -> Result<Rendered, EmitError> {
-    let mut unit = functions(name, desc, body)?;
+fn tiles(desc: &Desc, body: &ContractBody) -> Result<Text, EmitError> {
+    let mut unit = functions(desc, body)?;
     let (kept, folded) = split_rows(body)?;
     let (m, n) = (size_max(desc, &body.rows)?, size_max(desc, &body.cols)?);
     let (shape, mut numbers) = if body.bf16 { tensor_shape(&mut unit, body, m, n)? } else { scalar_shape(m, n) };
@@ -173,8 +169,8 @@ fn segments(body: &ContractBody, folded: &[Extent], bm: i64) -> i64 {
     }
 }
 
-fn vector(name: &str, desc: &Desc, body: &ContractBody, rows: i64) -> Result<Rendered, EmitError> {
-    let mut unit = functions(name, desc, body)?;
+fn vector(desc: &Desc, body: &ContractBody, rows: i64) -> Result<Text, EmitError> {
+    let mut unit = functions(desc, body)?;
     let [batch, m, n, k] = groups(body);
     let lying = Lying { along_rows: false, bf16_only: false };
     let lhs = operand(&mut unit, "Lhs", "lhs", [batch, m, k], &body.lhs, lying)?;

@@ -1,7 +1,7 @@
 //! fps: distances live in registers, else in shared memory, else nowhere.
 
 use crate::error::EmitError;
-use crate::unit::{Group, LaunchPlan, Rendered, SMEM_LIMIT_BYTES, Unit, config, extent_max};
+use crate::unit::{Group, LaunchPlan, SMEM_LIMIT_BYTES, Text, Unit, config, extent_max};
 use enel_bundle::{Desc, Extent, FpsBody, Kind};
 
 /// Points a thread can hold: eight of four registers each leave room in the 128 a thread of 512 has.
@@ -9,9 +9,9 @@ const MOST_EACH: i64 = 16;
 /// Largest cloud of the exact index arithmetic.
 const MOST_POINTS: i64 = 1 << 24;
 
-pub(crate) fn render(name: &str, desc: &Desc, body: &FpsBody) -> Result<Rendered, EmitError> {
+pub(crate) fn render(desc: &Desc, body: &FpsBody) -> Result<Text, EmitError> {
     let (batch, points, chosen) = ([body.batch], [body.points], [body.n]);
-    let mut unit = Unit::new(name, desc, &[&batch, &points, &chosen, &[body.batch, body.n]])?;
+    let mut unit = Unit::new(desc, &[&batch, &points, &chosen, &[body.batch, body.n]])?;
     unit.size("points_size", &points);
     unit.size("chosen_size", &chosen);
     let coordinate = [Extent::Const(3)];

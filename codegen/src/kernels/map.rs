@@ -1,13 +1,13 @@
 //! map: one thread per few points.
 
 use crate::error::EmitError;
-use crate::unit::{Group, LaunchPlan, Rendered, Unit, config, size_max};
+use crate::unit::{Group, LaunchPlan, Text, Unit, config, size_max};
 use enel_bundle::{Desc, MapBody};
 
 const THREADS: i64 = 256;
 
-pub(crate) fn render(name: &str, desc: &Desc, body: &MapBody) -> Result<Rendered, EmitError> {
-    let mut unit = Unit::new(name, desc, &[&body.space])?;
+pub(crate) fn render(desc: &Desc, body: &MapBody) -> Result<Text, EmitError> {
+    let mut unit = Unit::new(desc, &[&body.space])?;
     unit.size("n_points", &body.space);
     unit.stores("body", &[Group { name: "i", axes: &body.space }], &[], &body.program, &body.stores)?;
     // Four points in flight hide memory latency once there are enough of them to fill a large device anyway.

@@ -1,8 +1,9 @@
-//! Which template serves a Desc, and with which numbers? One file per family.
+//! Which template serves a Desc, and with which numbers? One file per family; `launch` joins parts into a kernel.
 
 mod attention;
 mod contract;
 mod fps;
+mod launch;
 mod map;
 mod operand;
 mod reduce;
@@ -10,8 +11,9 @@ mod scatter;
 mod select;
 
 use crate::error::EmitError;
-use crate::unit::Rendered;
+use crate::unit::Text;
 use enel_bundle::{Body, Desc};
+pub use launch::{Rendered, render};
 use std::sync::OnceLock;
 use tera::{Context, Tera};
 
@@ -23,6 +25,7 @@ macro_rules! templates {
 
 templates! {
     "scalar.cuh",
+    "launch.cu.tera",
     "kernel.cuh",
     "entry.cuh",
     "accs.cuh",
@@ -56,22 +59,17 @@ templates! {
     "scatter_add.cu.tera",
 }
 
-/// Writes the kernel that computes `desc`.
-///
-/// The same Desc and name give the same text. `name` ends up in the entry's name, odd characters replaced.
-///
-/// # Errors
-/// [`EmitError`] when the Desc is not well formed or its kernel would not fit a block.
-pub fn render(name: &str, desc: &Desc) -> Result<Rendered, EmitError> {
+/// Writes the part that computes `desc`.
+fn part(desc: &Desc) -> Result<Text, EmitError> {
     match &desc.body {
-        Body::Map(body) => map::render(name, desc, body),
-        Body::Reduce(body) => reduce::render(name, desc, body),
-        Body::Contract(body) => contract::render(name, desc, body),
-        Body::Attention(body) => attention::render(name, desc, body),
-        Body::Fps(body) => fps::render(name, desc, body),
-        Body::Knn(body) => select::render_knn(name, desc, body),
-        Body::TopK(body) => select::render_top_k(name, desc, body),
-        Body::Scatter(body) => scatter::render(name, desc, body),
+        Body::Map(body) => map::render(desc, body),
+        Body::Reduce(body) => reduce::render(desc, body),
+        Body::Contract(body) => contract::render(desc, body),
+        Body::Attention(body) => attention::render(desc, body),
+        Body::Fps(body) => fps::render(desc, body),
+        Body::Knn(body) => select::render_knn(desc, body),
+        Body::TopK(body) => select::render_top_k(desc, body),
+        Body::Scatter(body) => scatter::render(desc, body),
     }
 }
 

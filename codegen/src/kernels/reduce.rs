@@ -6,11 +6,11 @@
 use crate::affine::load_strides;
 use crate::error::EmitError;
 use crate::spell::register_type;
-use crate::unit::{Group, LaunchPlan, Rendered, Unit, config, size_max};
+use crate::unit::{Group, LaunchPlan, Text, Unit, config, size_max};
 use enel_bundle::{AccOp, Desc, Kind, ReduceBody, Reg};
 
-pub(crate) fn render(name: &str, desc: &Desc, body: &ReduceBody) -> Result<Rendered, EmitError> {
-    let mut unit = Unit::new(name, desc, &[&body.outer, &body.inner])?;
+pub(crate) fn render(desc: &Desc, body: &ReduceBody) -> Result<Text, EmitError> {
+    let mut unit = Unit::new(desc, &[&body.outer, &body.inner])?;
     let outer = Group { name: "o", axes: &body.outer };
     let inner = Group { name: "i", axes: &body.inner };
     unit.size("outer_size", &body.outer);
@@ -45,7 +45,7 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &ReduceBody) -> Result<Rende
         };
         return unit.finish("reduce_column.cu.tera", plan);
     }
-    let (lanes, threads) = row_shape(n_outer, n_inner);
+    let (lanes, threads) = row_shape(n_inner);
     let plan = LaunchPlan {
         config: config(&[("lanes", lanes)]),
         words: &[],
@@ -96,13 +96,11 @@ fn runs_along_outer(body: &ReduceBody) -> bool {
 }
 
 /// Lanes per outer point and threads per block.
-fn row_shape(n_outer: i64, n_inner: i64) -> (i64, i64) {
+fn row_shape(n_inner: i64) -> (i64, i64) {
     match n_inner {
         ..=8 => (1, 128),
         9..=64 => (8, 128),
         65..=1024 => (32, 128),
-        1025..=16384 => (256, 256),
-        _ if n_outer >= 1024 => (256, 256),
-        _ => (512, 512),
+        _ => (256, 256),
     }
 }

@@ -1,10 +1,10 @@
 //! scatter: rows look for later ones with their index, or destinations list the rows that hit them.
 
 use crate::error::EmitError;
-use crate::unit::{Group, LaunchPlan, Rendered, Unit, config, size_max};
+use crate::unit::{Group, LaunchPlan, Text, Unit, config, size_max};
 use enel_bundle::{Desc, Extent, Kind, ScatterBody, ScatterMode};
 
-pub(crate) fn render(name: &str, desc: &Desc, body: &ScatterBody) -> Result<Rendered, EmitError> {
+pub(crate) fn render(desc: &Desc, body: &ScatterBody) -> Result<Text, EmitError> {
     let n_batch = body.batch as usize;
     if n_batch > body.prefix.len() {
         let (index, count) = (n_batch, body.prefix.len());
@@ -14,7 +14,7 @@ pub(crate) fn render(name: &str, desc: &Desc, body: &ScatterBody) -> Result<Rend
     let rows: Vec<Extent> = body.prefix.iter().chain(&body.index_space).copied().collect();
     let whole: Vec<Extent> = body.prefix.iter().chain([&body.extent]).chain(&body.suffix).copied().collect();
     let source: Vec<Extent> = rows.iter().chain(&body.suffix).copied().collect();
-    let mut unit = Unit::new(name, desc, &[&rows, &whole, &source])?;
+    let mut unit = Unit::new(desc, &[&rows, &whole, &source])?;
     unit.size("prefix_size", &body.prefix);
     unit.size("inner_prefix_size", inner);
     unit.size("index_size", &body.index_space);

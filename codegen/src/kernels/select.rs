@@ -1,12 +1,12 @@
 //! knn and topk: the same selection over ordered keys.
 
 use crate::error::EmitError;
-use crate::unit::{Group, LaunchPlan, Rendered, SMEM_LIMIT_BYTES, Unit, config, extent_max};
+use crate::unit::{Group, LaunchPlan, SMEM_LIMIT_BYTES, Text, Unit, config, extent_max};
 use enel_bundle::{Desc, Extent, Kind, KnnBody, TopKBody};
 
-pub(crate) fn render_knn(name: &str, desc: &Desc, body: &KnnBody) -> Result<Rendered, EmitError> {
+pub(crate) fn render_knn(desc: &Desc, body: &KnnBody) -> Result<Text, EmitError> {
     let outer = [body.batch, body.queries];
-    let mut unit = Unit::new(name, desc, &[&outer, &[body.points], &[body.batch, body.queries, body.k]])?;
+    let mut unit = Unit::new(desc, &[&outer, &[body.points], &[body.batch, body.queries, body.k]])?;
     let (batch, queries, points) = ([body.batch], [body.queries], [body.points]);
     let coordinate = [Extent::Const(3)];
     let cloud = Group { name: "b", axes: &batch };
@@ -28,10 +28,10 @@ pub(crate) fn render_knn(name: &str, desc: &Desc, body: &KnnBody) -> Result<Rend
     finish(unit, Selection { outer: &outer, n: body.points, k: body.k, out: body.out, narrow: true, rank })
 }
 
-pub(crate) fn render_top_k(name: &str, desc: &Desc, body: &TopKBody) -> Result<Rendered, EmitError> {
+pub(crate) fn render_top_k(desc: &Desc, body: &TopKBody) -> Result<Text, EmitError> {
     let elements = [body.n];
     let results: Vec<Extent> = body.outer.iter().copied().chain([body.k]).collect();
-    let mut unit = Unit::new(name, desc, &[&body.outer, &elements, &results])?;
+    let mut unit = Unit::new(desc, &[&body.outer, &elements, &results])?;
     let groups = [Group { name: "o", axes: &body.outer }, Group { name: "i", axes: &elements }];
     let kind = unit.kind("value", &groups, &body.value)?;
     unit.value("value", &groups, &body.value, kind)?;
@@ -62,7 +62,7 @@ struct Selection<'a> {
     rank: String,
 }
 
-fn finish(mut unit: Unit<'_>, selection: Selection<'_>) -> Result<Rendered, EmitError> {
+fn finish(mut unit: Unit<'_>, selection: Selection<'_>) -> Result<Text, EmitError> {
     let Selection { outer, n, k, out, narrow, rank } = selection;
     unit.size("elements_size", &[n]);
     unit.size("kept_size", &[k]);

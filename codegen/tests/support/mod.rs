@@ -47,17 +47,18 @@ pub(crate) enum Near {
     Relative(f64),
 }
 
-impl Case {
-    /// Runs the kernel on the emulator.
-    pub(crate) fn run(&self, compiler: &Compiler, seed: u64) -> Result<Vec<Data>, String> {
-        let Rendered { source, launch, .. } = render("test", &self.desc).map_err(|e| format!("{e:?}"))?;
-        let unit = Unit { name: "test", source: &source, arch: Arch::COMPUTE_80, options: Default::default() };
-        let compiled = compiler.compile(&unit).map_err(|e| format!("{e}\n{source}"))?;
-        let module = Module::parse(&compiled.ptx).map_err(|e| format!("{e}"))?;
-        let mut memory = Memory::new();
-        let mut args = Vec::new();
-        let mut addresses = Vec::new();
-        for (role, data) in self.desc.buffers.iter().zip(&self.buffers) {
+/// Runs `cases` as the parts of one kernel on the emulator; what each part's buffers hold after.
+pub(crate) fn run(cases: &[&Case], compiler: &Compiler, seed: u64) -> Result<Vec<Vec<Data>>, String> {
+    let descs = cases.iter().map(|case| &case.desc);
+    let Rendered { source, launch, .. } = render("test", descs).map_err(|e| format!("{e:?}"))?;
+    let unit = Unit { name: "test", source: &source, arch: Arch::COMPUTE_80, options: Default::default() };
+    let compiled = compiler.compile(&unit).map_err(|e| format!("{e}\n{source}"))?;
+    let module = Module::parse(&compiled.ptx).map_err(|e| format!("{e}"))?;
+    let mut memory = Memory::new();
+    let mut args = Vec::new();
+    let mut addresses = Vec::new();
+    for case in cases {
+        for (role, data) in case.desc.buffers.iter().zip(&case.buffers) {
             let bytes = data.to_bytes();
             let address = memory.alloc(bytes.len()).map_err(|e| e.to_string())?;
             // What a kernel writes it does not read; the emulator reports it if it does.
@@ -67,34 +68,56 @@ impl Case {
             args.push(Arg::U64(address));
             addresses.push((address, bytes.len()));
         }
-        args.extend(self.sizes.iter().map(|s| Arg::I64(*s)));
-        let call = Launch {
-            entry: &launch.entry,
-            grid: [0, 1, 2].map(|i| launch.grid[i].blocks(&self.sizes) as u32),
-            block: [launch.threads, 1, 1],
-            dynamic_smem_bytes: launch.smem_bytes,
-            args: &args,
-        };
-        let options = Options { seed, threads: 1, ..Options::default() };
-        enel_emulator::launch(&module, &mut memory, &call, &options).map_err(|e| format!("{e}\n{source}"))?;
-        let read = |(role, (address, n_bytes)): (&enel_bundle::BufferRole, &(u64, usize))| {
-            let mut bytes = vec![0; *n_bytes];
-            memory.read(*address, &mut bytes).map_err(|e| e.to_string())?;
-            Ok(Data::from_bytes(role.dtype, &bytes))
-        };
-        self.desc.buffers.iter().zip(&addresses).map(read).collect()
+    }
+    let sizes: Vec<i64> = cases.iter().flat_map(|case| &case.sizes).copied().collect();
+    args.extend(sizes.iter().map(|s| Arg::I64(*s)));
+    let call = Launch {
+        entry: &launch.entry,
+        grid: [launch.blocks(&sizes) as u32, 1, 1],
+        block: [launch.threads, 1, 1],
+        dynamic_smem_bytes: launch.smem_bytes,
+        args: &args,
+    };
+    let options = Options { seed, threads: 1, ..Options::default() };
+    enel_emulator::launch(&module, &mut memory, &call, &options).map_err(|e| format!("{e}\n{source}"))?;
+    let mut addresses = addresses.into_iter();
+    let mut results = Vec::new();
+    for case in cases {
+        let mut buffers = Vec::new();
+        for (role, (address, n_bytes)) in case.desc.buffers.iter().zip(addresses.by_ref()) {
+            let mut bytes = vec![0; n_bytes];
+            memory.read(address, &mut bytes).map_err(|e| e.to_string())?;
+            buffers.push(Data::from_bytes(role.dtype, &bytes));
+        }
+        results.push(buffers);
+    }
+    Ok(results)
+}
+
+/// Runs `cases` as one kernel and compares each, under two orders of blocks and warps, which have to agree to the bit.
+pub(crate) fn check(cases: &[(&Case, Near)]) -> Result<(), String> {
+    let Some(compiler) = compiler() else { return Ok(()) };
+    let parts: Vec<&Case> = cases.iter().map(|(case, _)| *case).collect();
+    let got = run(&parts, compiler, 0)?;
+    let again = run(&parts, compiler, 7)?;
+    for (x, y) in got.iter().flatten().zip(again.iter().flatten()) {
+        if x.to_bytes() != y.to_bytes() {
+            return Err("results depend on the order of warps".to_owned());
+        }
+    }
+    for (part, ((case, near), got)) in cases.iter().zip(&got).enumerate() {
+        case.compare(got, *near).map_err(|e| format!("part {part}, {e}"))?;
+    }
+    Ok(())
+}
+
+impl Case {
+    /// Runs and compares it as a kernel of its own.
+    pub(crate) fn check(&self, near: Near) -> Result<(), String> {
+        check(&[(self, near)])
     }
 
-    /// Runs and compares, under two orders of blocks and warps, which have to agree to the bit.
-    pub(crate) fn check(&self, near: Near) -> Result<(), String> {
-        let Some(compiler) = compiler() else { return Ok(()) };
-        let got = self.run(compiler, 0)?;
-        let again = self.run(compiler, 7)?;
-        for (x, y) in got.iter().zip(&again) {
-            if x.to_bytes() != y.to_bytes() {
-                return Err("results depend on the order of warps".to_owned());
-            }
-        }
+    fn compare(&self, got: &[Data], near: Near) -> Result<(), String> {
         let reference = evaluate(&self.desc, &self.sizes, &self.buffers, Precision::Double);
         let low = match near {
             Near::Exact | Near::Relative(_) => evaluate(&self.desc, &self.sizes, &self.buffers, Precision::Single),

@@ -39,6 +39,8 @@ pub struct Partition {
     pub rounding: IdMap<Option<DType>>,
     /// Contractions and attentions whose operands may be rounded to bf16.
     pub low: IdMap<bool>,
+    /// True when independent groups may share a launch.
+    pub share: bool,
 }
 
 /// Work per element above which a value with several readers is stored instead of recomputed. A load counts 1, plain
@@ -51,7 +53,7 @@ const DEPTH_LIMIT: u32 = 100;
 /// Most pointwise nodes fused behind an anchor.
 const EPILOGUE_LIMIT: usize = 48;
 
-/// Divides `graph` into groups; `fuse` off stores every value.
+/// Divides `graph` into groups; `fuse` off stores every value and gives every group a launch of its own.
 pub fn partition(graph: Verified<'_>, mode: Mode, fuse: bool) -> Partition {
     let mut maker = Maker::new(&graph);
     if fuse {
@@ -63,7 +65,7 @@ pub fn partition(graph: Verified<'_>, mode: Mode, fuse: bool) -> Partition {
     }
     maker.store_outputs();
     maker.store_costly(fuse);
-    maker.finish(mode)
+    maker.finish(mode, fuse)
 }
 
 fn is_anchor(op: &Op) -> bool {
@@ -277,7 +279,7 @@ impl<'g> Maker<'g> {
         self.is_output[id] || self.users[id].iter().any(|&u| !self.weight_only[u])
     }
 
-    fn finish(self, mode: Mode) -> Partition {
+    fn finish(self, mode: Mode, share: bool) -> Partition {
         let graph = self.graph;
         let exact = exact_nodes(graph);
         let mut storage: IdMap<Option<DType>> = IdMap::filled(graph, None);
@@ -321,7 +323,7 @@ impl<'g> Maker<'g> {
             }
         }
         let groups = graph.ids().filter_map(|id| self.groups[id].clone()).collect();
-        Partition { groups, storage, rounding, low }
+        Partition { groups, storage, rounding, low, share }
     }
 }
 

@@ -83,6 +83,16 @@ impl CpuKernel {
         Ok(CpuKernel { buffers: buffers.clone(), dynamics: dynamics.clone(), face, bound: Mutex::new(None) })
     }
 
+    /// How many buffers a run takes.
+    pub fn n_buffers(&self) -> usize {
+        self.buffers.len()
+    }
+
+    /// How many dynamic sizes a run takes.
+    pub fn n_dynamics(&self) -> usize {
+        self.dynamics.len()
+    }
+
     /// Runs on `args`, in the Desc's order, with the call's dynamic sizes.
     ///
     /// A read buffer may be given either way; a written one must be [`CpuArg::Write`]. After an error the written

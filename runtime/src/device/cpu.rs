@@ -9,7 +9,13 @@ use enel_bundle::{Access, Bundle};
 pub(super) struct CpuDevice {
     threads: CpuThreads,
     buffers: Slots<AlignedBytes>,
-    kernels: Vec<(String, CpuKernel)>,
+    kernels: Vec<Loaded>,
+}
+
+/// A kernel's parts, which run one after the other: each spreads over all threads by itself.
+struct Loaded {
+    name: String,
+    parts: Vec<CpuKernel>,
 }
 
 impl CpuDevice {
@@ -85,17 +91,31 @@ impl Backend for CpuDevice {
         let id = kernel as u32;
         let kernel = bundle.kernels.get(kernel).ok_or(DeviceError::Unknown { what: "kernel", id })?;
         let failed = |source| DeviceError::Cpu { kernel: kernel.name.clone(), source };
-        let prepared = CpuKernel::prepare(&kernel.desc).map_err(failed)?;
-        self.kernels.push((kernel.name.clone(), prepared));
+        let parts = kernel.descs().map(CpuKernel::prepare).collect::<Result<_, _>>().map_err(failed)?;
+        self.kernels.push(Loaded { name: kernel.name.clone(), parts });
         Ok(KernelId(self.kernels.len() as u32 - 1))
     }
 
     fn launch(&mut self, kernel: KernelId, args: &[Arg], dynamics: &[i64]) -> Result<(), DeviceError> {
         let id = kernel.0;
-        let (name, face) = self.kernels.get(id as usize).ok_or(DeviceError::Unknown { what: "kernel", id })?;
+        let Loaded { name, parts } =
+            self.kernels.get(id as usize).ok_or(DeviceError::Unknown { what: "kernel", id })?;
         let failed = |source: CpuError| DeviceError::Cpu { kernel: name.clone(), source };
         let threads = &self.threads;
-        with_args(&mut self.buffers, args, |args| face.run(args, dynamics, threads).map_err(failed))
+        with_args(&mut self.buffers, args, |args| {
+            let (mut args, mut dynamics) = (args, dynamics);
+            for (at, part) in parts.iter().enumerate() {
+                // The last part is given all that is left, so that it notices arguments too many.
+                let is_last = at + 1 == parts.len();
+                let n_args = if is_last { args.len() } else { part.n_buffers().min(args.len()) };
+                let n_dynamics = if is_last { dynamics.len() } else { part.n_dynamics().min(dynamics.len()) };
+                let (own, rest) = args.split_at_mut(n_args);
+                let (sizes, after) = dynamics.split_at(n_dynamics);
+                part.run(own, sizes, threads).map_err(failed)?;
+                (args, dynamics) = (rest, after);
+            }
+            Ok(())
+        })
     }
 
     fn synchronize(&mut self) -> Result<(), DeviceError> {

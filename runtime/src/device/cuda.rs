@@ -252,7 +252,7 @@ impl Backend for CudaDevice {
             match self.function(image, &launch) {
                 Ok(function) => {
                     self.allow_smem(&function, &launch)?;
-                    let arity = (found.desc.buffers.len(), found.desc.dynamics.len());
+                    let arity = (found.buffers().count(), found.dynamics().count());
                     self.kernels.push(Loaded { name: found.name.clone(), function, launch, arity });
                     return Ok(KernelId(self.kernels.len() as u32 - 1));
                 }

@@ -115,7 +115,7 @@ impl Backend for EmulatedDevice {
             }
         };
         // Buffers in Desc order, then sizes, eight bytes each.
-        let expected = found.desc.buffers.len() + found.desc.dynamics.len();
+        let expected = found.buffers().count() + found.dynamics().count();
         let fits = |e: &enel_emulator::Entry| e.params.len() == expected && e.params.iter().all(|p| p.bytes == 8);
         if !module.entry(&launch.entry).is_some_and(fits) {
             let message = format!("its PTX has no entry `{}` with {expected} arguments of 8 B", launch.entry);

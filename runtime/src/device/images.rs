@@ -76,19 +76,16 @@ pub(super) fn missing(bundle: &Bundle, kernel: u32, device: &str) -> DeviceError
 
 /// Blocks along x, y, z; `None` when there are none, which is no work.
 ///
-/// **Source** CUDA C++ Programming Guide, "Technical Specifications per Compute Capability": at most 2^31-1, 65535,
-/// 65535.
+/// **Source** CUDA C++ Programming Guide, "Technical Specifications per Compute Capability": at most 2^31-1 along x.
 pub(super) fn grid(kernel: &str, launch: &Launch, dynamics: &[i64]) -> Result<Option<[u32; 3]>, DeviceError> {
-    let [x, y, z] = launch.grid.each_ref().map(|g| g.blocks(dynamics));
-    if x == 0 || y == 0 || z == 0 {
-        return Ok(None);
+    match launch.blocks(dynamics) {
+        0 => Ok(None),
+        blocks @ 1..=0x7fff_ffff => Ok(Some([blocks as u32, 1, 1])),
+        blocks => {
+            let message = format!("a grid of {blocks} blocks is too large");
+            Err(DeviceError::Launch { kernel: kernel.to_owned(), message })
+        }
     }
-    let limits = [(x, i64::from(i32::MAX)), (y, 65_535), (z, 65_535)];
-    if limits.iter().any(|(n, limit)| !(1..=*limit).contains(n)) {
-        let message = format!("a grid of {x} x {y} x {z} blocks is too large");
-        return Err(DeviceError::Launch { kernel: kernel.to_owned(), message });
-    }
-    Ok(Some([x as u32, y as u32, z as u32]))
 }
 
 #[cfg(test)]
@@ -127,11 +124,9 @@ mod tests {
     #[test]
     fn grids_follow_sizes_and_keep_their_limits() {
         let grid_of = |tile: i64| Grid(vec![(vec![Extent::Dyn(0)], tile)]);
-        let grid_axes = [grid_of(1), grid_of(256), Grid::default()];
-        let launch = Launch { entry: "k".into(), grid: grid_axes, threads: 32, smem_bytes: 0 };
-        assert_eq!(grid("k", &launch, &[513]).unwrap(), Some([513, 3, 1]));
+        let launch = Launch { entry: "k".into(), grids: vec![grid_of(1), grid_of(256)], threads: 32, smem_bytes: 0 };
+        assert_eq!(grid("k", &launch, &[513]).unwrap(), Some([513 + 3, 1, 1]));
         assert_eq!(grid("k", &launch, &[0]).unwrap(), None);
         assert!(grid("k", &launch, &[1 << 31]).is_err());
-        assert!(grid("k", &launch, &[65_536 * 256]).is_err());
     }
 }

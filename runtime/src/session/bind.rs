@@ -148,9 +148,8 @@ impl Session {
                 let kernel = &bundle.kernels[call.kernel as usize];
                 let dynamics = dynamics(call)?;
                 check_dynamics(&plan.name, kernel, &dynamics)?;
-                let roles = kernel.desc.buffers.iter();
-                let arg = |(b, role): (&u32, &enel_bundle::BufferRole)| Arg { slice: slice(b), access: role.access };
-                let args: Vec<Arg> = call.buffers.iter().zip(roles).map(arg).collect();
+                let roles = call.buffers.iter().zip(kernel.buffers());
+                let args: Vec<Arg> = roles.map(|(b, role)| Arg { slice: slice(b), access: role.access }).collect();
                 device.launch(self.kernels[call.kernel as usize], &args, &dynamics)
             }
         };
@@ -213,8 +212,7 @@ fn written(step: &Step, bundle: &Bundle) -> Vec<u32> {
     match step {
         Step::Copy { from: _, to } => vec![*to],
         Step::Call(call) => {
-            let roles = &bundle.kernels[call.kernel as usize].desc.buffers;
-            let pairs = call.buffers.iter().zip(roles);
+            let pairs = call.buffers.iter().zip(bundle.kernels[call.kernel as usize].buffers());
             pairs.filter(|(_, role)| role.access != Access::Read).map(|(b, _)| *b).collect()
         }
     }
@@ -249,10 +247,10 @@ fn numbers(at: usize, plan: &Plan, bundle: &Bundle, origins: &mut Origins) -> Re
             }
             Step::Call(call) => {
                 let dynamics = dynamics(call)?;
-                let roles = &bundle.kernels[call.kernel as usize].desc.buffers;
-                let reads = call.buffers.iter().zip(roles).filter(|(_, role)| role.access != Access::Write);
+                let kernel = &bundle.kernels[call.kernel as usize];
+                let reads = call.buffers.iter().zip(kernel.buffers()).filter(|(_, role)| role.access != Access::Write);
                 let inputs: Option<Vec<u32>> = reads.map(|(b, _)| numbers[*b as usize]).collect();
-                for (position, (&b, role)) in call.buffers.iter().zip(roles).enumerate() {
+                for (position, (&b, role)) in call.buffers.iter().zip(kernel.buffers()).enumerate() {
                     if role.access == Access::Read || writes[b as usize] != 1 {
                         continue;
                     }

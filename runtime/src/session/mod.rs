@@ -144,7 +144,7 @@ fn allocate(device: &mut dyn Backend, size_bytes: usize) -> Result<Slice, crate:
 
 /// Checks a call's sizes against what its kernel was compiled for.
 fn check_dynamics(plan: &str, kernel: &Kernel, values: &[i64]) -> Result<(), DynamicFault> {
-    for (index, (dynamic, &value)) in kernel.desc.dynamics.iter().zip(values).enumerate() {
+    for (index, (dynamic, &value)) in kernel.dynamics().zip(values).enumerate() {
         let (max, multiple) = (dynamic.max, dynamic.multiple);
         if value < 0 || value > max || value % multiple != 0 {
             let (plan, kernel) = (plan.to_owned(), kernel.name.clone());

@@ -129,7 +129,7 @@ impl Session {
                     let dynamics = call.dynamics.iter().map(|d| d.eval(symbols)).collect::<Result<Vec<i64>, _>>();
                     let dynamics = dynamics.map_err(size_error)?;
                     check_dynamics(&plan.name, kernel, &dynamics)?;
-                    let roles = kernel.desc.buffers.iter().map(|role| role.access);
+                    let roles = kernel.buffers().map(|role| role.access);
                     let buffers = call.buffers.iter().copied().zip(roles).collect();
                     PreparedStep::Call { kernel: self.kernels[call.kernel as usize], buffers, dynamics }
                 }

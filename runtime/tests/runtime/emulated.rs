@@ -44,8 +44,8 @@ DONE:
 fn bundle(cut: i64) -> Bundle {
     let mut bundle = plans::bundle();
     bundle.kernels.truncate(1);
-    let grid = [Grid(vec![(vec![Extent::Dyn(0)], 32)]), Grid::default(), Grid::default()];
-    bundle.kernels[0].launch = Some(Launch { entry: "add_one".into(), grid, threads: 32, smem_bytes: 0 });
+    let grids = vec![Grid(vec![(vec![Extent::Dyn(0)], 32)])];
+    bundle.kernels[0].launch = Some(Launch { entry: "add_one".into(), grids, threads: 32, smem_bytes: 0 });
     let ptx = ADD_ONE.replace("CUT", &cut.to_string());
     let image =
         |target: &str, kind, bytes: &[u8]| Image { kernel: 0, target: target.into(), kind, bytes: bytes.into() };
@@ -121,5 +121,5 @@ fn a_bundle_without_text_does_not_load() {
     let mut cpu_only = bundle(0);
     cpu_only.kernels[0].launch = None;
     assert!(matches!(load(cpu_only), OpenError::Load { .. }));
-    assert_eq!(plans::add_one(DType::F32), bundle(0).kernels[0].desc);
+    assert_eq!(plans::add_one(DType::F32), bundle(0).kernels[0].parts[0].desc);
 }

@@ -251,7 +251,7 @@ impl Backend for PlainDevice {
     }
 
     fn load(&mut self, bundle: &Bundle, kernel: usize) -> Done<KernelId> {
-        self.kernels.push(bundle.kernels[kernel].desc.clone());
+        self.kernels.push(bundle.kernels[kernel].parts[0].desc.clone());
         Ok(KernelId(self.kernels.len() as u32 - 1))
     }
 

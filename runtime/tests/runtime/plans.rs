@@ -1,8 +1,8 @@
 //! Hand-built bundles: `y = (x + 1) (w + 1)^T`, `top = max_c (x + 1)`, and a state that counts runs.
 
 use enel_bundle::{
-    Acc, AccOp, Access, Body, Buffer, BufferKind, BufferRole, Bundle, Call, Config, ContractBody, Desc, Dynamic,
-    Extent, Instr, Kernel, MapBody, Plan, Port, Program, ReduceBody, Reg, Step, Store, Value,
+    Acc, AccOp, Access, Body, Buffer, BufferKind, BufferRole, Bundle, Call, ContractBody, Desc, Dynamic, Extent, Instr,
+    Kernel, MapBody, Plan, Port, Program, ReduceBody, Reg, Step, Store, Value,
 };
 use enel_types::{BinaryOp, DType, Dim, Symbol, Symbols};
 
@@ -95,7 +95,7 @@ fn matmul() -> Desc {
 }
 
 fn kernel(name: &str, desc: Desc) -> Kernel {
-    Kernel { name: name.into(), desc, config: Config::default(), launch: None }
+    Kernel::new(name.into(), [desc])
 }
 
 fn plan(name: &str) -> Plan {
