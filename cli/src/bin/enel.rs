@@ -1,7 +1,7 @@
 //! `enel`: point clouds to text.
 
 use clap::{Parser, Subcommand};
-use enel_cli::enel::{caption, conformance, doctor};
+use enel_cli::enel::{caption, conformance, data, doctor};
 use std::process::ExitCode;
 
 /// Describes point clouds in words.
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 #[command(
     version,
     about,
-    after_help = "Examples:\n  enel caption samples/chair.ply\n  enel doctor\n  \
+    after_help = "Examples:\n  enel caption samples/chair.ply\n  enel data preview samples/chair.ply\n  enel doctor\n  \
     enel conformance fixtures --device cpu"
 )]
 struct Cli {
@@ -21,6 +21,7 @@ struct Cli {
 enum Command {
     Caption(caption::CaptionArgs),
     Conformance(conformance::ConformanceArgs),
+    Data(data::DataArgs),
     Doctor(doctor::DoctorArgs),
 }
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     enel_cli::report(match Cli::parse().command {
         Command::Caption(args) => caption::caption(&args),
         Command::Conformance(args) => conformance::conformance(&args),
+        Command::Data(args) => data::data(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     })
 }

@@ -1,5 +1,6 @@
 //! What does a cloud show? Cloud and question in, words out as they are made.
 
+use super::cloud::CloudArgs;
 use super::decode::{Decoding, Start};
 use super::engine::Engine;
 use super::model::Model;
@@ -7,7 +8,7 @@ use crate::compile::ModeArg;
 use crate::out;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use enel_io::{Cloud, PrepareConfig, PrepareReport, prepare};
+use enel_io::{PrepareConfig, PrepareReport, prepare};
 use enel_ir::{DType, Graph};
 use enel_model::{Bounds, EnelConfig, Goal, Prompt, pack, prefill_graph, step_graph};
 use enel_passes::Mode;
@@ -16,13 +17,12 @@ use enel_text::DecodeStream;
 use enel_text::chat::{Message, Template, generation};
 use enel_text::sample::{Sampler, SamplingConfig};
 use serde_json::json;
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// Channels of a prepared point: x, y, z, red, green, blue.
 const PREPARED_CHANNELS: usize = 6;
 
-/// Describes a point cloud in words.
+/// Describes a point cloud or a mesh in words.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without --model the built-in `tiny` preset runs with random weights: the text is noise, and shows \
@@ -32,8 +32,9 @@ const PREPARED_CHANNELS: usize = 6;
     enel caption samples/lamp.ply --greedy --prompt 'What is it made of?'"
 )]
 pub struct CaptionArgs {
-    /// The cloud: .ply, or .npy of shape [points, 3] or [points, 6].
-    pub cloud: PathBuf,
+    /// The cloud.
+    #[command(flatten)]
+    pub cloud: CloudArgs,
     /// A model folder (config.json, tokenizer, safetensors), or a preset with random weights.
     #[arg(long, value_name = "DIR|PRESET", default_value = "tiny")]
     pub model: String,
@@ -177,10 +178,10 @@ fn ms(since: Instant) -> f64 {
 
 /// The cloud as the model takes it: `[1, points, channels]`.
 fn points(args: &CaptionArgs, config: &EnelConfig) -> Result<(HostTensor, PrepareReport)> {
-    let cloud = Cloud::load(&args.cloud)?;
     let n = config.point.n_points;
+    let (cloud, _) = args.cloud.load(n.max)?;
     let bounds = PrepareConfig { min_points: n.min, max_points: n.max };
-    let prepared = prepare(&cloud, bounds).with_context(|| format!("cannot use {}", args.cloud.display()))?;
+    let prepared = prepare(&cloud, bounds).with_context(|| format!("cannot use {}", args.cloud.path.display()))?;
     let channels = config.point.point_dims;
     if channels > PREPARED_CHANNELS {
         bail!("the model reads {channels} channels of a point, a cloud has {PREPARED_CHANNELS}");
@@ -206,7 +207,7 @@ fn tell(args: &CaptionArgs, model: &Model, report: &PrepareReport) {
     let sampled = if n_kept < n_given { format!(", {n_kept} of them kept") } else { String::new() };
     let repeated = if n_points > n_kept { format!(", repeated to {n_points}") } else { String::new() };
     let colour = if has_colour { "" } else { ", no colour" };
-    eprintln!("{}: {n_given} points{sampled}{repeated}{colour}", args.cloud.display());
+    eprintln!("{}: {n_given} points{sampled}{repeated}{colour}", args.cloud.path.display());
 }
 
 fn graphs(config: &EnelConfig, mode: ModeArg) -> Result<Vec<Graph>> {

@@ -1,7 +1,10 @@
-//! What does `enel` do? One file or folder per subcommand; what they share is `engine`, `decode`, `model`, `places`.
+//! What does `enel` do? One file or folder per subcommand; what they share is `cloud`, `engine`, `decode`,
+//! `model`, `places`.
 
 pub mod caption;
+pub mod cloud;
 pub mod conformance;
+pub mod data;
 pub mod decode;
 pub mod doctor;
 pub mod engine;

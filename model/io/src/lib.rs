@@ -11,6 +11,7 @@ mod collect;
 mod columns;
 pub mod config;
 mod cursor;
+mod export;
 pub mod fault;
 pub mod golden;
 mod kind;
