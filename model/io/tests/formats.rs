@@ -268,6 +268,8 @@ fn gltf_files_that_cannot_be_used_say_why() {
         let text = edit(from, to);
         assert!(text.contains(part), "{from} -> {to}: {text}");
     }
+    let old = r#"{"asset":{"version":"1.0"},"nodes":{"root":{}}}"#;
+    assert!(fault(old.as_bytes(), "a.gltf").contains("the glTF version is 1.0"));
     let required = gltf_text(TEXTURED, "{}", r#"{"byteLength":0,"uri":"data:,"}"#, "")
         .replace(r#""scene":0"#, r#""scene":0,"extensionsRequired":["KHR_draco_mesh_compression"]"#);
     assert!(fault(required.as_bytes(), "a.gltf").contains("without mesh compression"));

@@ -7,7 +7,6 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Root {
-    pub(super) asset: Asset,
     pub(super) scene: Option<usize>,
     #[serde(default)]
     pub(super) scenes: Vec<Scene>,
@@ -31,6 +30,12 @@ pub(super) struct Root {
     pub(super) samplers: Vec<Sampler>,
     #[serde(default)]
     pub(super) extensions_required: Vec<String>,
+}
+
+/// What every version has.
+#[derive(Deserialize)]
+pub(super) struct Stamp {
+    pub(super) asset: Asset,
 }
 
 #[derive(Deserialize)]

@@ -39,11 +39,12 @@ struct Document<'a> {
 /// Reads a file of either form.
 pub(crate) fn read<'a>(bytes: &'a [u8], beside: Beside<'a>, notes: &mut Vec<Note>) -> Result<Mesh, Fault> {
     let (text, blob) = if bytes.starts_with(MAGIC) { chunks(bytes)? } else { (bytes, None) };
-    let root: Root = serde_json::from_slice(text)?;
-    let version = root.asset.version.as_str();
+    // Version 1 has tables where version 2 has lists, so the version is read first.
+    let version = serde_json::from_slice::<json::Stamp>(text)?.asset.version;
     if version.split('.').next() != Some("2") {
         return Err(Fault::field("the glTF version", version, "2.x; convert it with a newer exporter"));
     }
+    let root: Root = serde_json::from_slice(text)?;
     if let Some(name) = root.extensions_required.iter().find(|name| UNREAD.contains(&name.as_str())) {
         let advice = "export the file again without mesh compression or instancing";
         return Err(Fault::Unsupported { what: format!("the glTF extension {name}"), advice });
