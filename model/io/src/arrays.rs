@@ -10,6 +10,8 @@ use crate::npy::{NpyArray, NpyData, NpyError};
 
 /// Deflate makes at most 1032 bytes of one (RFC 1951: 258 bytes of two bits).
 const MAX_RATIO: u64 = 1032;
+/// A member beyond this is cut, as files beyond it are refused.
+const MAX_MEMBER_BYTES: u64 = 4 << 30;
 /// Names under which archives keep points, and colours beside them.
 const POINT_NAMES: [&str; 10] =
     ["points", "xyz", "pos", "positions", "coords", "coord", "vertices", "pc", "point_cloud", "data"];
@@ -61,7 +63,7 @@ fn choose(members: &[(usize, String, Vec<usize>)]) -> Option<(usize, Option<usiz
 
 fn member_array(archive: &mut zip::ZipArchive<Cursor<&[u8]>>, index: usize) -> Result<NpyArray, Fault> {
     let member = archive.by_index(index)?;
-    let most = member.compressed_size().saturating_mul(MAX_RATIO).saturating_add(1);
+    let most = member.compressed_size().saturating_mul(MAX_RATIO).saturating_add(1).min(MAX_MEMBER_BYTES);
     let mut bytes = Vec::new();
     member.take(most).read_to_end(&mut bytes).map_err(zip::result::ZipError::Io)?;
     Ok(NpyArray::parse(&bytes)?)
