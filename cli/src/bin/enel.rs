@@ -1,7 +1,7 @@
 //! `enel`: point clouds to text.
 
 use clap::{Parser, Subcommand};
-use enel_cli::enel::{caption, chat, classify, conformance, doctor, generate, store};
+use enel_cli::enel::{caption, chat, classify, conformance, data, doctor, generate, store};
 use std::process::ExitCode;
 
 /// Describes point clouds in words.
@@ -9,8 +9,9 @@ use std::process::ExitCode;
 #[command(
     version,
     about,
-    after_help = "Examples:\n  enel caption samples/chair.ply\n  enel model fetch smollm2\n  \
-    enel chat --model smollm2\n  enel doctor\n  enel conformance fixtures --device cpu"
+    after_help = "Examples:\n  enel caption samples/chair.ply\n  enel data preview samples/chair.ply\n  \
+    enel model fetch smollm2\n  enel chat --model smollm2\n  enel doctor\n  \
+    enel conformance fixtures --device cpu"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -23,6 +24,7 @@ enum Command {
     Chat(chat::ChatArgs),
     Classify(classify::ClassifyArgs),
     Generate(generate::GenerateArgs),
+    Data(data::DataArgs),
     Model(store::ModelCommandArgs),
     Conformance(conformance::ConformanceArgs),
     Doctor(doctor::DoctorArgs),
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::chat(&args),
         Command::Classify(args) => classify::classify(&args),
         Command::Generate(args) => generate::generate(&args),
+        Command::Data(args) => data::data(&args),
         Command::Model(args) => store::model(&args),
         Command::Conformance(args) => conformance::conformance(&args),
         Command::Doctor(args) => doctor::doctor(&args),

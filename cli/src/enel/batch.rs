@@ -10,16 +10,23 @@ use super::progress::Progress;
 use super::ready::{About, Ready, Sample, read_cloud};
 use crate::{out, outln};
 use anyhow::{Context, Result, bail};
+use clap::builder::StyledStr;
+use enel_io::Ending;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Endings of files that are taken from a folder.
-const CLOUD_ENDINGS: [&str; 11] = ["ply", "npy", "npz", "pcd", "xyz", "las", "obj", "stl", "off", "glb", "gltf"];
 /// Fields that decide an answer.
-const SETTINGS: [&str; 4] = ["model", "prompt", "points_asked", "sampling"];
+const SETTINGS: [&str; 5] = ["model", "prompt", "points_asked", "reading", "sampling"];
+
+/// Which files are taken, out of the one list there is.
+pub fn help() -> StyledStr {
+    let (all, named): (Vec<Ending>, Vec<Ending>) = Ending::ALL.into_iter().partition(|ending| ending.is_distinct());
+    let (all, named) = (Ending::list(all), Ending::list(named));
+    format!("Clouds or meshes, or folders of them: {all}, and {named} where they are named").into()
+}
 
 /// Describes all clouds of the command line.
 ///
@@ -29,7 +36,7 @@ pub fn caption_all(args: &CaptionArgs) -> Result<()> {
     let clouds = clouds(&args.clouds)?;
     let settings = json!({
         "model": args.model.model, "prompt": args.prompt, "points_asked": args.points,
-        "sampling": args.answer.as_json(),
+        "reading": args.reading.as_json(), "sampling": args.answer.as_json(),
     });
     let mut lines = match &args.output {
         Some(path) => Some(Lines::open(path, &settings, args.retry)?),
@@ -79,7 +86,7 @@ fn line_of(
     sample: &mut Sample<'_>,
     (ids, path): (&[i32], &Path),
 ) -> Result<Option<Result<Value, String>>> {
-    let cloud = match read_cloud(path, model) {
+    let cloud = match read_cloud(path, &args.reading, model) {
         Ok(cloud) => cloud,
         Err(error) => return Ok(Some(Err(format!("{error:#}")))),
     };
@@ -94,7 +101,7 @@ fn line_of(
     let mut fields = answer_json(&answer, &cloud, (ids.len(), prefill_ms));
     // Without timings the lines of two runs are the same.
     if let Some(fields) = fields.as_object_mut().filter(|_| !args.json) {
-        fields.remove("timings");
+        fields.shift_remove("timings");
     }
     Ok(Some(Ok(fields)))
 }
@@ -117,16 +124,14 @@ fn clouds(paths: &[PathBuf]) -> Result<Vec<String>> {
 
 fn clouds_in(dir: &Path) -> Result<Vec<PathBuf>> {
     let read = || format!("cannot read {}", dir.display());
-    let is_cloud = |path: &PathBuf| {
-        let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
-        path.is_file() && ending.is_some_and(|ending| CLOUD_ENDINGS.contains(&ending.as_str()))
-    };
+    let is_cloud = |path: &PathBuf| path.is_file() && Ending::of(path).is_some_and(Ending::is_distinct);
     let entries = std::fs::read_dir(dir).with_context(read)?;
     let paths = entries.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>().with_context(read)?;
     let mut clouds: Vec<PathBuf> = paths.into_iter().filter(is_cloud).collect();
     clouds.sort();
     if clouds.is_empty() {
-        bail!("{} holds no clouds; looked for .{}", dir.display(), CLOUD_ENDINGS.join(", ."));
+        let wanted = Ending::list(Ending::ALL.into_iter().filter(|ending| ending.is_distinct()));
+        bail!("{} holds no clouds; looked for {wanted}", dir.display());
     }
     Ok(clouds)
 }

@@ -2,9 +2,10 @@
 
 use super::answer::{Answer, Show, Speech, join};
 use super::batch;
+use super::cloud::ReadingArgs;
 use super::flags::{AnswerArgs, ModelArgs};
 use super::model::Model;
-use super::ready::{About, Ready, ReadyCloud, Sample, cloud_json, ms, read_cloud, tell_cloud};
+use super::ready::{About, Ready, ReadyCloud, Sample, ms, read_cloud};
 use crate::out;
 use anyhow::Result;
 use clap::Args;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Describes point clouds in words.
+/// Describes point clouds and meshes in words.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without --model the built-in `tiny` preset runs with random weights: the text is noise, and shows \
@@ -27,9 +28,12 @@ use std::time::Instant;
     enel caption samples --greedy --output results.jsonl"
 )]
 pub struct CaptionArgs {
-    /// The cloud, several clouds, or a folder of them: .ply, or .npy of shape [points, 3] or [points, 6].
-    #[arg(required = true, value_name = "CLOUD|DIR")]
+    /// Clouds, or folders of them.
+    #[arg(required = true, value_name = "CLOUD|DIR", help = batch::help())]
     pub clouds: Vec<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flags of a group of their own")]
+    pub reading: ReadingArgs,
     /// Where to append one line of JSON for each cloud.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -69,9 +73,9 @@ fn one(args: &CaptionArgs, path: &std::path::Path) -> Result<()> {
     let opened = Ready::open(&args.model, About::Cloud, args.points)?;
     let ids = prompt_ids(&args.prompt, &opened.model)?;
     let clock = Instant::now();
-    let cloud = read_cloud(path, &opened.model)?;
+    let cloud = read_cloud(path, &args.reading, &opened.model)?;
     let read_ms = ms(clock);
-    eprintln!("{}", tell_cloud(path, &cloud.report));
+    cloud.report.tell(path);
     let mut ready = opened.compile(&args.model)?;
     let mut report = ready.facts();
     let (load_ms, compile_ms) = ready.timings();
@@ -108,7 +112,7 @@ pub fn describe(
 /// What a report says of an answer about a cloud.
 pub fn answer_json(answer: &Answer, cloud: &ReadyCloud, (n_prompt, prefill_ms): (usize, f64)) -> Value {
     let mut report = answer.as_json(n_prompt, prefill_ms);
-    join(&mut report, json!({ "points": cloud_json(&cloud.report) }));
+    join(&mut report, cloud.report.as_json());
     report
 }
 

@@ -4,9 +4,10 @@
 //! kept, the rest is run. So the cache serves all turns, and no turn depends on how the one before came about.
 
 use super::answer::{Show, Speech, join};
+use super::cloud::ReadingArgs;
 use super::flags::{AnswerArgs, ModelArgs};
 use super::model::Model;
-use super::ready::{About, Ready, ReadyCloud, Sample, ms, read_cloud, tell_cloud};
+use super::ready::{About, Ready, ReadyCloud, Sample, ms, read_cloud};
 use crate::outln;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -18,6 +19,7 @@ use std::time::Instant;
 
 /// Talks with a model, about a cloud if one is given.
 #[derive(Debug, Args)]
+#[command(mut_arg("up", |arg| arg.requires("cloud")), mut_arg("cloud_seed", |arg| arg.requires("cloud")))]
 #[command(after_help = "Each line of stdin is a turn; a model with a point part gets the cloud before the first. \
     /reset forgets the\nconversation, /quit or the end of input ends it, Ctrl-C stops an answer.\n\nExamples:\n  \
     enel model fetch smollm2 && enel chat --model smollm2 --greedy\n  \
@@ -28,6 +30,9 @@ pub struct ChatArgs {
     /// The cloud the conversation is about.
     #[arg(long, value_name = "CLOUD")]
     pub cloud: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flags of a group of their own")]
+    pub reading: ReadingArgs,
     /// What stands before the conversation, in the place of the template's own text.
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
@@ -56,11 +61,11 @@ pub fn chat(args: &ChatArgs) -> Result<()> {
     let about = if args.cloud.is_some() { About::Cloud } else { About::Text };
     let opened = Ready::open(&args.model, about, args.points)?;
     let cloud = match &args.cloud {
-        Some(path) => Some(read_cloud(path, &opened.model)?),
+        Some(path) => Some(read_cloud(path, &args.reading, &opened.model)?),
         None => None,
     };
     if let (Some(path), Some(cloud)) = (&args.cloud, &cloud) {
-        eprintln!("{}", tell_cloud(path, &cloud.report));
+        cloud.report.tell(path);
     }
     let mut ready = opened.compile(&args.model)?;
     let capacity = (args.context as usize).min(ready.model.max_positions);

@@ -4,19 +4,20 @@
 //! so labels that begin other labels have no advantage.
 
 use super::answer::join;
+use super::cloud::CloudArgs;
 use super::flags::ModelArgs;
 use super::model::Model;
 use super::progress::Progress;
-use super::ready::{About, Ready, Sample, cloud_json, ms, read_cloud, tell_cloud};
+use super::ready::{About, Ready, Sample, ms, read_cloud};
 use crate::{out, outln};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use enel_text::chat::{Message, PointBlock, Template, generation, prompt};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-/// Ranks labels for a point cloud.
+/// Ranks labels for a point cloud or a mesh.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without --model the built-in `tiny` preset runs with random weights: the ranking means nothing.\n\n\
@@ -26,8 +27,9 @@ use std::time::Instant;
     enel classify samples/car.ply --labels car,guitar --prompt 'What is this?' --answer 'This is a {}.'"
 )]
 pub struct ClassifyArgs {
-    /// The cloud: .ply, or .npy of shape [points, 3] or [points, 6].
-    pub cloud: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flags of a group of their own")]
+    pub cloud: CloudArgs,
     /// Labels, separated by commas, or a file with one on each line.
     #[arg(long, value_name = "A,B,...|FILE")]
     pub labels: String,
@@ -89,8 +91,9 @@ pub fn classify(args: &ClassifyArgs) -> Result<()> {
     let labels = labels(&args.labels)?;
     let opened = Ready::open(&args.model, About::Cloud, args.points)?;
     let asked = ask(args, &opened.model, &labels)?;
-    let cloud = read_cloud(&args.cloud, &opened.model)?;
-    eprintln!("{}", tell_cloud(&args.cloud, &cloud.report));
+    let CloudArgs { path, reading } = &args.cloud;
+    let cloud = read_cloud(path, reading, &opened.model)?;
+    cloud.report.tell(path);
     let mut ready = opened.compile(&args.model)?;
     let mut report = ready.facts();
     let (load_ms, compile_ms) = ready.timings();
@@ -124,6 +127,7 @@ pub fn classify(args: &ClassifyArgs) -> Result<()> {
             "label": scored.label, "share": share, "log_likelihood": scored.log_likelihood, "tokens": scored.n_tokens,
         })
     });
+    join(&mut report, cloud.report.as_json());
     let by = if args.by == By::Total { "total" } else { "mean" };
     join(
         &mut report,
@@ -131,7 +135,6 @@ pub fn classify(args: &ClassifyArgs) -> Result<()> {
             "ranking": ranked.collect::<Vec<_>>(),
             "by": by,
             "prompt_tokens": asked.prompt.len(),
-            "points": cloud_json(&cloud.report),
             "timings": {
                 "load_ms": load_ms, "compile_ms": compile_ms, "prefill_ms": prefill_ms, "score_ms": score_ms,
             },

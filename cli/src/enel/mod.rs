@@ -1,14 +1,17 @@
 //! What does `enel` do? One file or folder per subcommand.
 //!
-//! What they share: `flags` (which model, how tokens are chosen), `model` and `ready` (opened, compiled, bound),
-//! `engine` and `decode` (runs), `answer` (text out of tokens), `places`, `progress`, `interrupt`.
+//! What they share: `flags` (which model, how tokens are chosen), `cloud` (which cloud, how it is read), `model` and
+//! `ready` (opened, compiled, bound), `engine` and `decode` (runs), `answer` (text out of tokens), `places`, `progress`,
+//! `interrupt`.
 
 pub mod answer;
 pub mod batch;
 pub mod caption;
 pub mod chat;
 pub mod classify;
+pub mod cloud;
 pub mod conformance;
+pub mod data;
 pub mod decode;
 pub mod doctor;
 pub mod engine;

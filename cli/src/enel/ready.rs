@@ -1,15 +1,15 @@
 //! How does a model get ready to answer? Opened, compiled for its device and bound, with a word on stderr about each.
 
+use super::cloud::{CloudReport, ReadingArgs};
 use super::decode::{Decoding, Start};
 use super::engine::Engine;
 use super::flags::ModelArgs;
 use super::model::Model;
 use super::progress::Progress;
-use crate::compile::ModeArg;
-use anyhow::{Context, Result, bail};
-use enel_io::{Cloud, PrepareConfig, PrepareReport, prepare};
+use crate::source::{self, MAX_SCORED};
+use anyhow::{Result, bail};
 use enel_ir::{DType, Graph};
-use enel_model::{Bounds, Extent, Goal, Prompt, pack, prefill_graph, step_graph};
+use enel_model::{Prompt, pack};
 use enel_passes::Mode;
 use enel_runtime::HostTensor;
 use serde_json::{Value, json};
@@ -18,8 +18,6 @@ use std::time::Instant;
 
 /// Channels of a prepared point: x, y, z, red, green, blue.
 const PREPARED_CHANNELS: usize = 6;
-/// Rows of one call that can be scored: tokens of the longest label.
-pub const MAX_SCORED: usize = 512;
 
 /// What a command asks a model about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +47,7 @@ pub struct ReadyCloud {
     /// `[1, points, channels]`.
     pub points: HostTensor,
     /// What became of the file's points.
-    pub report: PrepareReport,
+    pub report: CloudReport,
 }
 
 impl Ready {
@@ -106,12 +104,9 @@ impl Opened {
     pub fn compile(self, args: &ModelArgs) -> Result<Ready> {
         let Opened { mut model, about, load_ms } = self;
         let clock = Instant::now();
-        let graphs = graphs(&model, args.mode, about)?;
+        let mode = args.mode.into();
+        let graphs = graphs(&model, mode, about)?;
         let graphs: Vec<&Graph> = graphs.iter().collect();
-        let mode = match args.mode {
-            ModeArg::F32 => Mode::F32,
-            ModeArg::Bf16 => Mode::Bf16,
-        };
         let weights = model.weights(&graphs)?;
         let progress = Progress::spinner(format!("compiling for {}", args.device));
         let mut engine = Engine::open(&graphs, mode, &args.device)?;
@@ -185,35 +180,17 @@ impl Sample<'_> {
 ///
 /// # Errors
 /// Names the file that cannot be used.
-pub fn read_cloud(path: &Path, model: &Model) -> Result<ReadyCloud> {
-    let config = &model.clouds()?.config;
-    let cloud = Cloud::load(path)?;
-    let n = config.point.n_points;
-    let bounds = PrepareConfig { min_points: n.min, max_points: n.max };
-    let prepared = prepare(&cloud, bounds).with_context(|| format!("cannot use {}", path.display()))?;
-    let channels = config.point.point_dims;
+pub fn read_cloud(path: &Path, reading: &ReadingArgs, model: &Model) -> Result<ReadyCloud> {
+    let config = &model.clouds()?.config.point;
+    let channels = config.point_dims;
     if channels > PREPARED_CHANNELS {
         bail!("the model reads {channels} channels of a point, a cloud has {PREPARED_CHANNELS}");
     }
+    let (prepared, report) = reading.prepare(path, config.n_points)?;
     let rows = prepared.points.chunks_exact(PREPARED_CHANNELS);
     let bytes = rows.flat_map(|row| &row[..channels]).flat_map(|value| value.to_ne_bytes()).collect();
     let shape = [1, prepared.report.n_points, channels];
-    Ok(ReadyCloud { points: HostTensor::new(DType::F32, &shape, bytes)?, report: prepared.report })
-}
-
-/// What became of the points, in words.
-pub fn tell_cloud(path: &Path, report: &PrepareReport) -> String {
-    let PrepareReport { n_given, n_kept, n_points, has_colour } = *report;
-    let sampled = if n_kept < n_given { format!(", {n_kept} of them kept") } else { String::new() };
-    let repeated = if n_points > n_kept { format!(", repeated to {n_points}") } else { String::new() };
-    let colour = if has_colour { "" } else { ", no colour" };
-    format!("{}: {n_given} points{sampled}{repeated}{colour}", path.display())
-}
-
-/// The same for machines.
-pub fn cloud_json(report: &PrepareReport) -> Value {
-    let PrepareReport { n_given, n_kept, n_points, has_colour } = *report;
-    json!({ "given": n_given, "kept": n_kept, "used": n_points, "colour": has_colour })
+    Ok(ReadyCloud { points: HostTensor::new(DType::F32, &shape, bytes)?, report })
 }
 
 /// Milliseconds since then.
@@ -222,16 +199,11 @@ pub fn ms(since: Instant) -> f64 {
 }
 
 /// Prompts with clouds, where clouds are asked about, and tokens alone.
-fn graphs(model: &Model, mode: ModeArg, about: About) -> Result<Vec<Graph>> {
-    let storage = match mode {
-        ModeArg::F32 => DType::F32,
-        ModeArg::Bf16 => DType::BF16,
-    };
-    let bounds = Bounds { storage, rows: Extent::range(1, MAX_SCORED), ..Bounds::default() };
+fn graphs(model: &Model, mode: Mode, about: About) -> Result<Vec<Graph>> {
     let mut graphs = Vec::new();
     if about == About::Cloud {
-        graphs.push(prefill_graph(&model.clouds()?.config, &bounds)?);
+        graphs.push(source::prefill(&model.clouds()?.config, mode)?);
     }
-    graphs.push(step_graph(&model.llama, &bounds, Goal::LastLogits)?);
+    graphs.push(source::step(&model.llama, mode)?);
     Ok(graphs)
 }

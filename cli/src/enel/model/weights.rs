@@ -1,6 +1,6 @@
 //! Which numbers are bound? Those of a folder, still in their files, or random ones drawn by name.
 
-use enel_io::{Dtype, TensorView, Weights};
+use enel_io::{Dtype, SplitMix64, TensorView, Weights};
 use enel_ir::{DType, Graph, InputKind};
 use enel_runtime::{HostTensor, HostTensors, WeightSource, WeightView};
 use std::collections::BTreeMap;
@@ -67,24 +67,17 @@ pub(super) fn random_weights(graphs: &[&Graph]) -> HostTensors {
         // A uniform number in -1..1 has variance 1/3.
         let scale = if is_vector { 0.3 } else { (3.0 / fan_in).sqrt() };
         let offset = if is_centred { 0.0 } else { 1.0 };
-        let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             // FNV-1a, 64 bits.
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
-        let bytes = (0..n_elems).flat_map(|_| (uniform(&mut state) * scale + offset).to_ne_bytes()).collect();
+        let mut random = SplitMix64::new(seed);
+        // A number in -1..1 of the high 24 bits, which f32 holds.
+        let mut uniform = || (random.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+        let bytes = (0..n_elems).flat_map(|_| (uniform() * scale + offset).to_ne_bytes()).collect();
         if let Ok(tensor) = HostTensor::new(DType::F32, &shape, bytes) {
             weights.insert(name, tensor);
         }
     }
     weights
-}
-
-/// A number in -1..1. **Source** splitmix64, Steele, Lea and Flood 2014, section 3.
-fn uniform(state: &mut u64) -> f32 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^= z >> 31;
-    (z >> 40) as f32 / (1u64 << 23) as f32 - 1.0
 }
