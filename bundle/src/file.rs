@@ -353,7 +353,11 @@ impl Bundle {
             let (what, name) = match &buffer.kind {
                 BufferKind::Weight(name) => ("weight", name.as_str()),
                 BufferKind::State(name) => ("state", name.as_str()),
-                BufferKind::Input(_) | BufferKind::Bound | BufferKind::Output(_) | BufferKind::Temp => continue,
+                BufferKind::Input(_)
+                | BufferKind::Joined(_)
+                | BufferKind::Bound
+                | BufferKind::Output(_)
+                | BufferKind::Temp => continue,
             };
             let first = *known.entry((what, name)).or_insert(buffer);
             // A weight may be stored in two dtypes; state sizes are compared when symbols are bound.

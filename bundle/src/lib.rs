@@ -21,5 +21,5 @@ pub use desc::{
 };
 pub use file::{Bundle, BundleError, BundleFault, FORMAT_VERSION, Image, ImageKind};
 pub use flops::flops;
-pub use plan::{Buffer, BufferKind, Call, Config, Grid, Kernel, Launch, Part, Plan, PlanError, Port, Step};
+pub use plan::{Buffer, BufferKind, Call, Config, Grid, Kernel, Launch, Part, Piece, Plan, PlanError, Port, Step};
 pub use program::{Instr, Kind, Program, Reg};

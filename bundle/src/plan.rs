@@ -117,6 +117,8 @@ pub enum BufferKind {
     Input(String),
     /// Given once, by weight name; stored in the buffer's dtype.
     Weight(String),
+    /// Given once, as several weights one after the other: their first axes add up to the buffer's.
+    Joined(Vec<Piece>),
     /// Computed once from weights.
     Bound,
     /// Kept between runs, by state name.
@@ -125,6 +127,25 @@ pub enum BufferKind {
     Output(String),
     /// Lives from its first to its last step.
     Temp,
+}
+
+impl BufferKind {
+    /// True for what is given or computed once per binding.
+    pub const fn is_fixed(&self) -> bool {
+        match self {
+            BufferKind::Weight(_) | BufferKind::Joined(_) | BufferKind::Bound => true,
+            BufferKind::Input(_) | BufferKind::State(_) | BufferKind::Output(_) | BufferKind::Temp => false,
+        }
+    }
+}
+
+/// A weight inside a buffer of several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Weight name.
+    pub weight: String,
+    /// Extent of its first axis.
+    pub rows: i64,
 }
 
 /// A buffer of a plan.
@@ -150,6 +171,33 @@ impl Buffer {
         }
         // Offsets and element indices are i64 everywhere.
         i64::try_from(bytes).map(|_| bytes).map_err(|_| DimError::Overflow)
+    }
+
+    /// The weights it is given as, in order, with their shapes; none for other kinds of buffers.
+    ///
+    /// # Errors
+    /// [`DimError`] when an extent is symbolic, negative or overflows.
+    pub fn weights(&self) -> Result<Vec<(&str, Vec<usize>)>, DimError> {
+        let whole = |name| Ok(vec![(name, self.extents(&[])?)]);
+        match &self.kind {
+            BufferKind::Weight(name) => whole(name.as_str()),
+            BufferKind::Joined(pieces) => {
+                let shape = self.extents(&[])?;
+                let mut weights = Vec::with_capacity(pieces.len());
+                for Piece { weight, rows } in pieces {
+                    let mut shape = shape.clone();
+                    let rows = usize::try_from(*rows).map_err(|_| DimError::Overflow)?;
+                    *shape.first_mut().ok_or(DimError::Overflow)? = rows;
+                    weights.push((weight.as_str(), shape));
+                }
+                Ok(weights)
+            }
+            BufferKind::Input(_)
+            | BufferKind::Bound
+            | BufferKind::State(_)
+            | BufferKind::Output(_)
+            | BufferKind::Temp => Ok(vec![]),
+        }
     }
 
     /// Extents for given symbol values.

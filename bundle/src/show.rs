@@ -292,6 +292,10 @@ impl Display for BufferKind {
         match self {
             BufferKind::Input(name) => write!(f, "input {name:?}"),
             BufferKind::Weight(name) => write!(f, "weight {name:?}"),
+            BufferKind::Joined(pieces) => {
+                let names: Vec<String> = pieces.iter().map(|p| format!("{:?} ({})", p.weight, p.rows)).collect();
+                write!(f, "weights {}", names.join(" + "))
+            }
             BufferKind::Bound => f.write_str("bound"),
             BufferKind::State(name) => write!(f, "state {name:?}"),
             BufferKind::Output(name) => write!(f, "output {name:?}"),

@@ -3,13 +3,14 @@
 use crate::compile::toolchain;
 use anyhow::{Context, Result};
 use enel_bundle::Bundle;
-use enel_codegen::{Forge, add_images};
+use enel_codegen::{Compilation, Forge, add_images};
 use enel_interp::Tensor;
 use enel_ir::{Graph, InputKind};
 use enel_lower::{FrontConfig, compile};
-use enel_nvrtc::{Arch, Cache, Compiler, Finished, locate};
+use enel_nvrtc::{Arch, Cache, Compiler, Finished, KernelReport, locate};
 use enel_passes::Mode;
 use enel_runtime::{Device, HostTensor, Session};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -58,8 +59,27 @@ pub fn build(graphs: &[&Graph], config: &FrontConfig, targets: &[Arch]) -> Resul
     let cache = cache_dir().map(|dir| Cache::open(&dir.join("kernels"))).transpose()?;
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let forge = Forge { compiler: &compiler, cache: cache.as_ref(), threads, progress: &say };
-    add_images(&mut bundle, targets, &forge)?;
+    let compilations = add_images(&mut bundle, targets, &forge)?;
+    bundle.meta = json!({ REPORTS: compilations.iter().map(report_row).collect::<Vec<_>>() });
     Ok(bundle)
+}
+
+/// Where a bundle's metadata keeps what the assembler said of each kernel and target.
+pub const REPORTS: &str = "reports";
+
+fn report_row(compilation: &Compilation) -> Value {
+    let Compilation { kernel, target, report, mma_instructions } = compilation;
+    let sum = |field: fn(&KernelReport) -> u32| report.iter().map(field).sum::<u32>();
+    json!({
+        "kernel": kernel,
+        "target": target.to_string(),
+        "registers": report.iter().map(|r| r.registers).max(),
+        "spill_bytes": sum(|r| r.spill_store_bytes) + sum(|r| r.spill_load_bytes),
+        "static_smem_bytes": sum(|r| r.static_smem_bytes),
+        "stack_bytes": sum(|r| r.stack_bytes),
+        "notes": report.iter().flat_map(|r| &r.notes).collect::<Vec<_>>(),
+        "mma_instructions": mma_instructions,
+    })
 }
 
 /// One line on stderr that counts compilations, on a terminal only.

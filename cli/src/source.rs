@@ -60,7 +60,8 @@ pub fn step(config: &LlamaConfig, mode: Mode) -> Result<Graph> {
     Ok(step_graph(config, &bounds(mode), Goal::LastLogits)?)
 }
 
-fn bounds(mode: Mode) -> Bounds {
+/// Sizes of a call, and how matrices are stored in a mode.
+pub fn bounds(mode: Mode) -> Bounds {
     let storage = match mode {
         Mode::F32 => DType::F32,
         Mode::Bf16 => DType::BF16,

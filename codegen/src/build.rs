@@ -27,6 +27,8 @@ pub struct Compilation {
     pub target: Arch,
     /// Registers, spills and notes, for machine code.
     pub report: Vec<KernelReport>,
+    /// Tensor-core multiplications in its text.
+    pub mma_instructions: usize,
 }
 
 /// Why a bundle got no images.
@@ -92,6 +94,7 @@ pub fn add_images(bundle: &mut Bundle, targets: &[Arch], forge: &Forge<'_>) -> R
             source: Box::new(source),
         })?;
         let kernel = kernel as u32;
+        let mma_instructions = tensor_instructions(&compiled.ptx);
         if let Some(bytes) = compiled.cubin {
             images.push(Image { kernel, target: target.to_string(), kind: ImageKind::Cubin, bytes });
         }
@@ -99,8 +102,17 @@ pub fn add_images(bundle: &mut Bundle, targets: &[Arch], forge: &Forge<'_>) -> R
             let text = compiled.ptx.into_bytes();
             images.push(Image { kernel, target: Arch::COMPUTE_80.to_string(), kind: ImageKind::Ptx, bytes: text });
         }
-        compilations.push(Compilation { kernel, target, report: compiled.report });
+        compilations.push(Compilation { kernel, target, report: compiled.report, mma_instructions });
     }
     bundle.images = images;
     Ok(compilations)
+}
+
+/// Lines of PTX that multiply on tensor cores.
+fn tensor_instructions(ptx: &str) -> usize {
+    let multiplies = |line: &&str| {
+        let line = line.trim_start();
+        ["mma.sync", "wgmma.mma_async", "wmma.mma"].iter().any(|name| line.starts_with(name))
+    };
+    ptx.lines().filter(multiplies).count()
 }

@@ -31,6 +31,7 @@
 pub mod cpu;
 mod device;
 mod error;
+pub mod limits;
 mod session;
 mod tensor;
 mod weights;

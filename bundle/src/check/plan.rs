@@ -1,7 +1,7 @@
 //! Do a plan's calls fit their kernels, and does every step read only what is there? All faults at once.
 
 use crate::desc::{Access, BufferRole, Extent};
-use crate::plan::{Buffer, BufferKind, Call, Grid, Kernel, Launch, Plan, PlanError, Step};
+use crate::plan::{Buffer, BufferKind, Call, Grid, Kernel, Launch, Piece, Plan, PlanError, Step};
 use enel_types::{Dim, Symbols};
 use std::collections::BTreeSet;
 
@@ -100,12 +100,17 @@ impl Check<'_> {
                 BufferKind::Weight(name) => ("weight", name.as_str()),
                 BufferKind::State(name) => ("state", name.as_str()),
                 BufferKind::Output(name) => ("output", name.as_str()),
-                BufferKind::Bound | BufferKind::Temp => ("", ""),
+                BufferKind::Joined(_) | BufferKind::Bound | BufferKind::Temp => ("", ""),
             };
             if !what.is_empty() && !names.insert((what, name)) {
                 messages.push(format!("a second {what} called `{name}`"));
             }
-            let fixed = matches!(kind, BufferKind::Weight(_) | BufferKind::Bound);
+            let fixed = kind.is_fixed();
+            if let BufferKind::Joined(pieces) = kind
+                && !adds_up(pieces, shape)
+            {
+                messages.push("its weights' first axes do not add up to its own".to_owned());
+            }
             for dim in shape {
                 if let Err(message) = check_dim(dim, &self.plan.symbols) {
                     messages.push(message.to_owned());
@@ -120,7 +125,7 @@ impl Check<'_> {
                 messages.push("the shape has too many terms".to_owned());
             }
             self.elems.push(elems.unwrap_or(Dim::constant(0)));
-            let given = matches!(kind, BufferKind::Input(_) | BufferKind::Weight(_) | BufferKind::State(_));
+            let given = !matches!(kind, BufferKind::Bound | BufferKind::Output(_) | BufferKind::Temp);
             self.filled.push(given);
             let plan = self.name();
             let fault = |message| PlanError::Buffer { plan: plan.clone(), buffer: at, message };
@@ -193,7 +198,7 @@ impl Check<'_> {
 
     fn read(&mut self, buffer: u32, phase: Phase) {
         let kind = &self.plan.buffers[buffer as usize].kind;
-        if phase == Phase::Bind && !matches!(kind, BufferKind::Weight(_) | BufferKind::Bound) {
+        if phase == Phase::Bind && !kind.is_fixed() {
             self.fault(format!("binding reads buffer {buffer}, which is {}", what(kind)));
         } else if !self.filled[buffer as usize] {
             self.fault(format!("reads buffer {buffer} before anything wrote it"));
@@ -235,11 +240,18 @@ fn what(kind: &BufferKind) -> &'static str {
     match kind {
         BufferKind::Input(_) => "an input",
         BufferKind::Weight(_) => "a weight",
+        BufferKind::Joined(_) => "several weights",
         BufferKind::Bound => "computed when binding",
         BufferKind::State(_) => "a state",
         BufferKind::Output(_) => "an output",
         BufferKind::Temp => "a temp",
     }
+}
+
+fn adds_up(pieces: &[Piece], shape: &[Dim]) -> bool {
+    let rows =
+        pieces.iter().try_fold(0i64, |sum, piece| if piece.rows < 0 { None } else { sum.checked_add(piece.rows) });
+    rows.is_some() && shape.first().and_then(Dim::as_const) == rows && !pieces.is_empty()
 }
 
 /// Size expressions that were read may be in no canonical form, or name symbols that do not exist.

@@ -2,8 +2,8 @@
 
 use crate::sample;
 use enel_bundle::{
-    Access, Body, BufferKind, Desc, DescFault, Dynamic, Extent, Instr, Kernel, Kind, Plan, PlanError, Program, Reg,
-    Step, Store, check_desc, check_plan, flops,
+    Access, Body, BufferKind, Desc, DescFault, Dynamic, Extent, Instr, Kernel, Kind, Piece, Plan, PlanError, Program,
+    Reg, Step, Store, check_desc, check_plan, flops,
 };
 use enel_types::{BinaryOp, DType, Dim, UnaryOp};
 
@@ -148,6 +148,10 @@ fn plans_are_checked() {
     expect(|p| p.buffers[1].shape[0] = Dim::sym(enel_types::SymId(0)), "constant extents");
     expect(|p| p.buffers[0].shape[0] = Dim::sym(enel_types::SymId(4)), "unknown symbol");
     expect(|p| p.buffers[0].shape[0] = Dim::constant(-2), "negative");
+    let joined = |rows: [i64; 2]| BufferKind::Joined(rows.map(|rows| Piece { weight: "v".into(), rows }).to_vec());
+    expect(|p| p.buffers[1].kind = joined([1, 2]), "do not add up");
+    expect(|p| p.buffers[1].kind = joined([5, -1]), "do not add up");
+    expect(|p| p.buffers[1].kind = BufferKind::Joined(vec![]), "do not add up");
     expect(|p| p.symbols = serde_json::from_str(r#"[{"name":"T","min":0,"max":9,"multiple":1}]"#).unwrap(), "1 <= min");
 }
 

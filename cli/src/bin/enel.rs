@@ -1,7 +1,7 @@
 //! `enel`: point clouds to text.
 
 use clap::{Parser, Subcommand};
-use enel_cli::enel::{caption, chat, classify, conformance, data, doctor, generate, store};
+use enel_cli::enel::{bench, caption, chat, classify, conformance, data, doctor, generate, store};
 use std::process::ExitCode;
 
 /// Describes point clouds in words.
@@ -26,6 +26,7 @@ enum Command {
     Generate(generate::GenerateArgs),
     Data(data::DataArgs),
     Model(store::ModelCommandArgs),
+    Bench(bench::BenchArgs),
     Conformance(conformance::ConformanceArgs),
     Doctor(doctor::DoctorArgs),
 }
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::generate(&args),
         Command::Data(args) => data::data(&args),
         Command::Model(args) => store::model(&args),
+        Command::Bench(args) => bench::bench(&args),
         Command::Conformance(args) => conformance::conformance(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     })

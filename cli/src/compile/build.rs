@@ -48,7 +48,10 @@ pub fn build(args: &BuildArgs) -> Result<()> {
     let graphs: Vec<_> = source.graphs.iter().collect();
     let mut bundle = device::build(&graphs, &args.front.config()?, &targets)?;
     if let Some(preset) = &source.preset {
-        bundle.meta = serde_json::json!({ "preset": preset });
+        if !bundle.meta.is_object() {
+            bundle.meta = serde_json::json!({});
+        }
+        bundle.meta["preset"] = serde_json::json!(preset);
     }
     bundle.write(&args.output).with_context(|| format!("cannot write {}", args.output.display()))?;
     let bytes = std::fs::metadata(&args.output).map_or(0, |m| m.len());

@@ -1,11 +1,13 @@
 //! What became of a graph? Prints any stage on the way to a plan, and what the plan costs.
 
 use super::FrontArgs;
+use crate::device::REPORTS;
 use crate::outln;
 use crate::source;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use enel_bundle::{Bundle, Kernel, Part, Plan, Step, flops, layout};
+use enel_bundle::{Bundle, Kernel, Plan, Step, flops, layout};
+use enel_codegen::render;
 use enel_ir::Dim;
 use enel_lower::{compile, divide};
 use enel_passes::REWRITES;
@@ -72,7 +74,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     let model = args.model.as_deref().context("a model is needed")?;
     if Path::new(model).is_file() && !model.ends_with(".tir") {
         let bundle = Bundle::read(Path::new(model)).with_context(|| format!("opening {model}"))?;
-        return show_plans(args, &bundle.plans, &bundle.kernels);
+        return show_plans(args, &bundle.plans, &bundle.kernels, &bundle.meta[REPORTS]);
     }
     let source = source::load(model, args.front.mode.into())?;
     let config = args.front.config()?;
@@ -99,13 +101,14 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         Stage::Summary | Stage::Plan | Stage::Kernels | Stage::Memory => {
             let graphs: Vec<_> = source.graphs.iter().collect();
             let compiled = compile(&graphs, &config)?;
-            return show_plans(args, &compiled.plans, &compiled.kernels);
+            return show_plans(args, &compiled.plans, &compiled.kernels, &Value::Null);
         }
     }
     Ok(())
 }
 
-fn show_plans(args: &InspectArgs, plans: &[Plan], kernels: &[Kernel]) -> Result<()> {
+/// `reports` are what the assembler said, where there is machine code.
+fn show_plans(args: &InspectArgs, plans: &[Plan], kernels: &[Kernel], reports: &Value) -> Result<()> {
     let mut rows = Vec::new();
     for plan in plans {
         let symbols = bindings(plan, &args.symbols)?;
@@ -119,7 +122,17 @@ fn show_plans(args: &InspectArgs, plans: &[Plan], kernels: &[Kernel]) -> Result<
         }
     }
     if args.json {
-        let list: Vec<Value> = kernels.iter().map(kernel_row).collect();
+        let mut list: Vec<Value> = Vec::new();
+        for (at, kernel) in kernels.iter().enumerate() {
+            let mine = reports.as_array().into_iter().flatten().filter(|r| r["kernel"] == json!(at));
+            let mine: Vec<&Value> = mine.collect();
+            if mine.is_empty() {
+                list.push(kernel_row(kernel, None)?);
+            }
+            for report in mine {
+                list.push(kernel_row(kernel, Some(report))?);
+            }
+        }
         return crate::out::json(&json!({ "plans": rows, "kernels": list }));
     }
     match args.stage {
@@ -189,14 +202,30 @@ fn summary(plan: &Plan, kernels: &[Kernel], symbols: &[i64]) -> Result<Value> {
     }))
 }
 
-fn kernel_row(kernel: &Kernel) -> Value {
-    let parts = kernel.parts.iter().map(
-        |Part { desc, config }| json!({ "family": desc.body.family(), "desc": desc.to_string(), "config": config }),
-    );
-    json!({
+/// A kernel for one target, or for none where there is no machine code. Its CUDA text is rendered anew: the same Desc
+/// gives the same text.
+fn kernel_row(kernel: &Kernel, report: Option<&Value>) -> Result<Value> {
+    let rendered = render(&kernel.name, kernel.descs())?;
+    let descs: Vec<String> = kernel.descs().map(ToString::to_string).collect();
+    let families: Vec<&str> = kernel.descs().map(|desc| desc.body.family()).collect();
+    let mut row = json!({
         "name": kernel.name,
         "family": kernel.family(),
-        "parts": parts.collect::<Vec<_>>(),
-        "launch": kernel.launch,
-    })
+        "parts": families,
+        "desc": descs.join("\n"),
+        "config": rendered.configs,
+        "launch": rendered.launch,
+        "dynamic_smem_bytes": rendered.launch.smem_bytes,
+        "source": rendered.source,
+    });
+    if let Some(report) = report {
+        for key in
+            ["target", "registers", "spill_bytes", "static_smem_bytes", "stack_bytes", "mma_instructions", "notes"]
+        {
+            row[key] = report[key].clone();
+        }
+        let static_bytes = report["static_smem_bytes"].as_u64().unwrap_or(0);
+        row["smem_bytes"] = json!(static_bytes + u64::from(rendered.launch.smem_bytes));
+    }
+    Ok(row)
 }

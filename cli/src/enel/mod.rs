@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod batch;
+pub mod bench;
 pub mod caption;
 pub mod chat;
 pub mod classify;

@@ -2,7 +2,7 @@
 
 use crate::group::{Lowered, lower_copy, lower_group};
 use crate::share::{Item, launches};
-use enel_bundle::{Body, Buffer, BufferKind, Call, Desc, Kernel, Plan, Port, Step};
+use enel_bundle::{Body, Buffer, BufferKind, Call, Desc, Kernel, Piece, Plan, Port, Step};
 use enel_ir::{DType, Dim, Graph, InputKind, NodeId, Op, Verified};
 use enel_passes::Partition;
 use std::collections::HashMap;
@@ -133,12 +133,13 @@ impl<'g> Maker<'g> {
         }
         for at in 0..self.work.len() {
             let id = self.work[at].output;
-            let buffer = match self.state_in_place(at) {
-                Some(state) => {
+            let buffer = match (self.state_in_place(at), self.joined(at)) {
+                (Some(state), _) => {
                     self.work[at].base_copy = None;
                     self.buffers[&state]
                 }
-                None => {
+                (None, Some(pieces)) => self.add_buffer(BufferKind::Joined(pieces), id),
+                (None, None) => {
                     let plain = self.graph.outputs().iter().find(|o| o.value == id && o.updates.is_none());
                     let kind = match plain {
                         _ if self.work[at].bound => BufferKind::Bound,
@@ -150,6 +151,19 @@ impl<'g> Maker<'g> {
             };
             self.buffers.insert(id, buffer);
         }
+    }
+
+    /// The weights that lie one after the other in the result of work item `at`: there is nothing to run then.
+    fn joined(&self, at: usize) -> Option<Vec<Piece>> {
+        let Work { output, bound: true, .. } = self.work[at] else { return None };
+        let node = self.graph.node(output);
+        let Op::Concat { axis: 0 } = node.op else { return None };
+        let piece = |id: &NodeId| {
+            let Op::Input { name, kind: InputKind::Weight, .. } = &self.graph.node(*id).op else { return None };
+            let rows = self.graph.ty(*id).shape[0].as_const()?;
+            (self.storage(*id) == self.storage(output)).then(|| Piece { weight: name.clone(), rows })
+        };
+        node.operands.iter().map(piece).collect()
     }
 
     /// The state whose buffer the scatter of work item `at` may change: the scatter's base, tied to its result, and
@@ -173,8 +187,11 @@ impl<'g> Maker<'g> {
 
     fn emit_steps(&mut self, kernels: &mut Vec<Kernel>) {
         let (bound, work): (Vec<Work>, Vec<Work>) = std::mem::take(&mut self.work).into_iter().partition(|w| w.bound);
-        for lowered in bound.iter().flat_map(Work::kernels) {
-            self.plan.bind.push(self.call(&[lowered], kernels));
+        for work in bound {
+            let joined = matches!(self.plan.buffers[self.buffers[&work.output] as usize].kind, BufferKind::Joined(_));
+            let steps = work.kernels().filter(|_| !joined).map(|lowered| self.call(&[lowered], kernels));
+            let steps: Vec<Step> = steps.collect();
+            self.plan.bind.extend(steps);
         }
         let items: Vec<Item> = work.iter().map(|work| self.item(work)).collect();
         for members in launches(&items) {

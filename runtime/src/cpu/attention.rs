@@ -4,9 +4,10 @@
 //! the sum of weights f64.
 //! **Source** Milakov and Gimelshein 2018, arXiv:1805.02867, algorithm 3, for the online softmax.
 
+use super::attend_few::FEW_TOKENS;
 use super::buffers::View;
 use super::check::{Scope, Typed, malformed};
-use super::code::{Code, compile};
+use super::code::{Code, Space, compile, compile_ordered};
 use super::error::CpuError;
 use super::gemm::{Panel, multiply};
 use super::strip::{AccIn, Exec};
@@ -71,6 +72,9 @@ impl Face for Attention {
         let (tokens, keys) = (self.tokens.value(dynamics), self.keys.value(dynamics));
         let (h, g, d) = (self.heads, self.groups, self.head_size);
         let value = |(typed, reg): &(Typed, Reg), space: &[i64]| compile(typed, space, dynamics, &[*reg], &[]);
+        // Groups outermost, so that the key rows of one group are one range.
+        let space = Space { extents: &[keys, g, d], loops: &[1, 0, 2], dynamics };
+        let grouped = |(typed, reg): &(Typed, Reg)| compile_ordered(typed, space, &[*reg], &[]);
         Ok(Arc::new(BoundAttention {
             tokens,
             keys,
@@ -79,8 +83,10 @@ impl Face for Attention {
             head_size: d,
             scale: self.scale,
             q: value(&self.q, &[tokens, h, d])?,
-            k: value(&self.k, &[keys, g, d])?,
-            v: value(&self.v, &[keys, g, d])?,
+            k: grouped(&self.k)?,
+            v: grouped(&self.v)?,
+            k_rows: value(&self.k, &[keys, g, d])?,
+            v_rows: value(&self.v, &[keys, g, d])?,
             low: value(&self.low, &[tokens])?,
             high: value(&self.high, &[tokens])?,
             epilogue: compile(&self.epilogue, &[tokens, h, d], dynamics, &[], &self.stores)?,
@@ -88,29 +94,40 @@ impl Face for Attention {
     }
 }
 
-struct BoundAttention {
-    tokens: i64,
+pub(super) struct BoundAttention {
+    pub(super) tokens: i64,
     keys: i64,
-    heads: i64,
-    groups: i64,
-    head_size: i64,
-    scale: f32,
-    q: Code,
+    pub(super) heads: i64,
+    pub(super) groups: i64,
+    pub(super) head_size: i64,
+    pub(super) scale: f32,
+    pub(super) q: Code,
     k: Code,
     v: Code,
+    /// Keys and values with all groups of a row side by side.
+    pub(super) k_rows: Code,
+    pub(super) v_rows: Code,
     low: Code,
     high: Code,
     epilogue: Code,
 }
 
 /// The state of the rows (token, head) of a task.
-struct Rows {
-    low: Vec<i64>,
-    high: Vec<i64>,
+pub(super) struct Rows {
+    pub(super) low: Vec<i64>,
+    pub(super) high: Vec<i64>,
     max: Vec<f32>,
-    sum: Vec<f64>,
+    pub(super) sum: Vec<f64>,
     /// Weighted values, rows by channels.
-    acc: Vec<f32>,
+    pub(super) acc: Vec<f32>,
+}
+
+impl Rows {
+    /// First key row any of them sees, and one past the last; 0 and 0 when none sees any.
+    pub(super) fn seen(&self) -> (i64, i64) {
+        let seen = || self.low.iter().zip(&self.high).filter(|(low, high)| low < high);
+        (seen().map(|r| *r.0).min().unwrap_or(0), seen().map(|r| *r.1).max().unwrap_or(0))
+    }
 }
 
 impl Bound for BoundAttention {
@@ -118,6 +135,9 @@ impl Bound for BoundAttention {
         check_room(self.epilogue.total, self.epilogue.stores.iter().map(|s| s.buffer), views)?;
         if self.epilogue.stores.is_empty() {
             return Ok(());
+        }
+        if self.tokens <= FEW_TOKENS {
+            return self.run_few(views, threads);
         }
         let blocks = n_tasks(self.tokens, TOKENS);
         threads.each(blocks * self.groups as usize, |task| {
@@ -146,6 +166,20 @@ impl BoundAttention {
         drop(exec);
         let mut rows = self.rows(first, n_tokens, n_heads as usize, views)?;
         self.meet_keys(group, &q, &mut rows, views)?;
+        let start = first * self.heads + head;
+        self.finish(start, per_token, &mut rows, views)
+    }
+
+    /// Divides the weighted sums and runs the epilogue; the channels of a token's heads, `per_token` of them, begin at
+    /// row `start` of (token, head).
+    pub(super) fn finish(
+        &self,
+        start: i64,
+        per_token: usize,
+        rows: &mut Rows,
+        views: &[View<'_>],
+    ) -> Result<(), CpuError> {
+        let d = self.head_size as usize;
         for (row, acc) in rows.acc.chunks_exact_mut(d).enumerate() {
             if rows.high[row] <= rows.low[row] {
                 acc.fill(0.0);
@@ -155,13 +189,13 @@ impl BoundAttention {
         }
         let mut exec = Exec::new(&self.epilogue, views);
         for (t, out) in rows.acc.chunks_exact(per_token).enumerate() {
-            let start = ((first + t as i64) * self.heads + head) * self.head_size;
+            let start = (start + t as i64 * self.heads) * self.head_size;
             exec.stores(start, per_token, &[AccIn::Float(out)])?;
         }
         Ok(())
     }
 
-    fn rows(&self, first: i64, n_tokens: i64, n_heads: usize, views: &[View<'_>]) -> Result<Rows, CpuError> {
+    pub(super) fn rows(&self, first: i64, n_tokens: i64, n_heads: usize, views: &[View<'_>]) -> Result<Rows, CpuError> {
         let bound = |code: &Code| {
             let mut values = vec![0i64; n_tokens as usize];
             Exec::new(code, views).ints(first, &mut values)?;
@@ -178,9 +212,7 @@ impl BoundAttention {
     }
 
     fn meet_keys(&self, group: i64, q: &[f32], rows: &mut Rows, views: &[View<'_>]) -> Result<(), CpuError> {
-        let seen = || rows.low.iter().zip(&rows.high).filter(|(low, high)| low < high);
-        let from = seen().map(|r| *r.0).min().unwrap_or(0);
-        let to = seen().map(|r| *r.1).max().unwrap_or(0);
+        let (from, to) = rows.seen();
         let (d, n_rows) = (self.head_size as usize, rows.low.len());
         let block = KEYS as usize;
         let (mut k, mut v) = (Panel::new(block * d), Panel::new(block * d));
@@ -190,11 +222,9 @@ impl BoundAttention {
         let mut at = from;
         while at < to {
             let n = KEYS.min(to - at) as usize;
-            for i in 0..n {
-                let start = ((at + i as i64) * self.groups + group) * self.head_size;
-                k_exec.floats(start, &mut k[i * d..(i + 1) * d])?;
-                v_exec.floats(start, &mut v[i * d..(i + 1) * d])?;
-            }
+            let start = (group * self.keys + at) * self.head_size;
+            k_exec.floats(start, &mut k[..n * d])?;
+            v_exec.floats(start, &mut v[..n * d])?;
             multiply(&mut scores, q, MatRef::from_row_major_slice(&k[..n * d], n, d), Accum::Replace);
             for (row, scores) in scores[..n_rows * n].chunks_exact_mut(n).enumerate() {
                 self.weigh(row, scores, at, rows);

@@ -42,6 +42,24 @@ impl AccOut {
     }
 }
 
+/// Floats combined each into its own cell, where the loop can use all of the machine's lanes.
+struct Columns<'a> {
+    cells: &'a mut Cells,
+    x: Src<'a, f32>,
+    n: usize,
+    cell: usize,
+    index: i64,
+}
+
+impl pulp::NullaryFnOnce for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.cells.float_columns(self.x, self.n, self.cell, self.index);
+    }
+}
+
 enum Elems<'a> {
     Float(Src<'a, f32>),
     Int(Src<'a, i64>),
@@ -91,7 +109,10 @@ impl Cells {
     ) {
         let (from, n) = part;
         match elems(results, root) {
-            Elems::Float(x) => self.float_columns(x.part(from, n), n, cell, index),
+            Elems::Float(x) => {
+                let x = x.part(from, n);
+                pulp::Arch::new().dispatch(Columns { cells: self, x, n, cell, index });
+            }
             Elems::Int(x) => (0..n).for_each(|j| self.int(cell + j, x.at(from + j), index)),
             Elems::Bool(x) => (0..n).for_each(|j| self.int(cell + j, i64::from(x.at(from + j)), index)),
         }
@@ -114,19 +135,13 @@ impl Cells {
         }
     }
 
+    #[inline(always)]
     fn float_columns(&mut self, x: Src<'_, f32>, n: usize, cell: usize, index: i64) {
-        let each = |f: &mut [f64], combine: fn(f64, f64) -> f64| match x {
-            Src::Strip(x) => f.iter_mut().zip(x).for_each(|(f, x)| *f = combine(*f, f64::from(*x))),
-            Src::One(x) => f.iter_mut().for_each(|f| *f = combine(*f, f64::from(x))),
-        };
         match self.op {
-            AccOp::Sum => match x {
-                Src::Strip(x) => self.f[cell..cell + n].iter_mut().zip(x).for_each(|(f, x)| *f += f64::from(*x)),
-                Src::One(x) => self.f[cell..cell + n].iter_mut().for_each(|f| *f += f64::from(x)),
-            },
-            AccOp::Prod => each(&mut self.f[cell..cell + n], |f, x| f * x),
-            AccOp::Max => each(&mut self.f[cell..cell + n], max),
-            AccOp::Min => each(&mut self.f[cell..cell + n], min),
+            AccOp::Sum => each(&mut self.f[cell..cell + n], x, |f, x| f + x),
+            AccOp::Prod => each(&mut self.f[cell..cell + n], x, |f, x| f * x),
+            AccOp::Max => each(&mut self.f[cell..cell + n], x, max),
+            AccOp::Min => each(&mut self.f[cell..cell + n], x, min),
             AccOp::ArgMax | AccOp::ArgMin => {
                 (0..n).for_each(|j| self.arg_float(cell + j, f64::from(x.at(j)), index));
             }
@@ -227,10 +242,20 @@ impl Cells {
     }
 }
 
+#[inline(always)]
+fn each(cells: &mut [f64], x: Src<'_, f32>, combine: impl Fn(f64, f64) -> f64) {
+    match x {
+        Src::Strip(x) => cells.iter_mut().zip(x).for_each(|(f, x)| *f = combine(*f, f64::from(*x))),
+        Src::One(x) => cells.iter_mut().for_each(|f| *f = combine(*f, f64::from(x))),
+    }
+}
+
+#[inline(always)]
 fn max(x: f64, y: f64) -> f64 {
     if x > y || x.is_nan() { x } else { y }
 }
 
+#[inline(always)]
 fn min(x: f64, y: f64) -> f64 {
     if x < y || x.is_nan() { x } else { y }
 }

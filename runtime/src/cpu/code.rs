@@ -1,13 +1,16 @@
 //! How does a program become code over strips? Linear indices kept as forms, axes merged, registers put in slots.
 //!
 //! Law: code belongs to one binding of the dynamic sizes. Registers that do not change along a strip are computed once
-//! per row or once per call as single numbers; only the rest costs a vector. Read next: `strip` runs the code.
+//! per row or once per call as single numbers; indices that depend on the place in a row alone are tables made here;
+//! only the rest costs a vector. Read next: `strip` runs the code.
 
 use super::check::{Typed, product};
 use super::error::CpuError;
 use super::linear::{Linear, forms};
+use super::ops::{self, Src};
 use enel_bundle::{Instr, Kind, Reg, Store};
 use enel_types::{BinaryOp, DType, UnaryOp};
+use std::sync::Arc;
 
 /// Most points a strip has: 2 KiB of f32, so that a dozen registers stay in L1.
 pub(crate) const STRIP: usize = 512;
@@ -23,6 +26,8 @@ const CACHE_LINE_ELEMS: i64 = 16;
 pub(crate) enum Loc {
     /// A vector, one element per point.
     Strip(u32),
+    /// Floats side by side in a buffer, read where they are.
+    Direct(u32),
     /// One number for the whole strip.
     Uniform(u32),
 }
@@ -38,6 +43,16 @@ pub(crate) struct Form {
     pub(crate) terms: Vec<(Loc, i64)>,
 }
 
+/// Longest row whose indices are kept in tables.
+const MAX_TABLE: i64 = 1 << 16;
+
+/// Offsets by place in a row, the smallest 0.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) offsets: Arc<[u32]>,
+    pub(crate) max: u32,
+}
+
 /// What an operation computes.
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
@@ -46,6 +61,10 @@ pub(crate) enum Work {
     Form(Form),
     /// Load along a form whose terms are all uniform.
     LoadForm(u32, Form),
+    /// As `LoadForm` where the elements lie side by side: nothing is copied.
+    Borrow(u32, Form),
+    /// Load at a form that is uniform, plus a table's offsets.
+    LoadTable(u32, Form, Table),
     /// Load at an index vector.
     LoadIndex(u32, Loc),
     Acc(u32),
@@ -87,6 +106,8 @@ pub(crate) struct StoreOp {
 pub(crate) struct Slots {
     pub(crate) strips: [usize; 3],
     pub(crate) uniforms: [usize; 3],
+    /// Borrowed strips of floats.
+    pub(crate) direct: usize,
 }
 
 /// A program for one space.
@@ -113,7 +134,9 @@ impl Code {
     pub(crate) fn plain_load(&self) -> Option<(u32, &Form)> {
         let ([op], [(root, _)]) = (self.per_strip.as_slice(), self.roots.as_slice()) else { return None };
         match &op.work {
-            Work::LoadForm(buffer, form) if op.dst == *root && form.terms.is_empty() && self.stores.is_empty() => {
+            Work::LoadForm(buffer, form) | Work::Borrow(buffer, form)
+                if op.dst == *root && form.terms.is_empty() && self.stores.is_empty() =>
+            {
                 Some((*buffer, form))
             }
             _ => None,
@@ -123,11 +146,11 @@ impl Code {
     /// Bytes of cache lines touched per point, roughly: what decides between two loop orders.
     pub(crate) fn load_cost(&self) -> i64 {
         let cost = |op: &Op| match &op.work {
-            Work::LoadForm(_, form) => {
+            Work::LoadForm(_, form) | Work::Borrow(_, form) => {
                 let stride = form.flat.or(form.trail.last().copied()).unwrap_or(0);
                 stride.saturating_abs().min(CACHE_LINE_ELEMS)
             }
-            Work::LoadIndex(..) => CACHE_LINE_ELEMS,
+            Work::LoadIndex(..) | Work::LoadTable(..) => CACHE_LINE_ELEMS,
             _ => 0,
         };
         self.per_strip.iter().map(cost).sum()
@@ -174,10 +197,12 @@ pub(crate) fn compile_ordered(
 ) -> Result<Code, CpuError> {
     let total = product(space.extents)?;
     let forms = forms(&typed.program, &typed.kinds, space.extents, space.dynamics);
-    let mut compiler = Compiler { typed, forms, levels: Vec::new(), axes: Vec::new(), split: 0, stores, roots };
+    let mut compiler =
+        Compiler { typed, forms, levels: Vec::new(), axes: Vec::new(), split: 0, rows: vec![], stores, roots };
     let live = compiler.live();
     compiler.merge_axes(&space, &live);
     compiler.find_levels();
+    compiler.find_rows();
     let live = compiler.live();
     Ok(compiler.emit(&live, total))
 }
@@ -198,6 +223,8 @@ struct Compiler<'a> {
     axes: Vec<(i64, usize)>,
     /// Merged axes from here on are inside strips.
     split: usize,
+    /// Values along a row of the opaque registers that depend on nothing else.
+    rows: Vec<Option<Vec<i64>>>,
     stores: &'a [Store],
     roots: &'a [Reg],
 }
@@ -218,12 +245,90 @@ impl Compiler<'_> {
         self.form(index).terms.iter().any(changes)
     }
 
+    /// Marks what a store's index needs.
     fn mark_index(&self, index: Reg, live: &mut [bool]) {
         if self.scattered(index) {
             live[index.0 as usize] = true;
         }
         for (reg, _) in &self.form(index).terms {
             live[*reg as usize] = true;
+        }
+    }
+
+    /// Marks what a load's index needs.
+    fn mark_load(&self, index: Reg, live: &mut [bool]) {
+        if !self.tabled(index) {
+            return self.mark_index(index, live);
+        }
+        for (reg, _) in self.form(index).terms.iter().filter(|(reg, _)| !self.has_row(*reg)) {
+            live[*reg as usize] = true;
+        }
+    }
+
+    fn has_row(&self, reg: u32) -> bool {
+        self.rows.get(reg as usize).is_some_and(Option::is_some)
+    }
+
+    /// True when all that changes an index along the strip is known here.
+    fn tabled(&self, index: Reg) -> bool {
+        let known = |(reg, _): &(u32, i64)| self.levels[*reg as usize] != Level::Strip || self.has_row(*reg);
+        self.scattered(index) && self.form(index).terms.iter().all(known) && self.table(index).is_some()
+    }
+
+    /// The offsets of an index along a row; `None` where they are too far apart.
+    fn table(&self, index: Reg) -> Option<(i64, Table)> {
+        let form = self.form(index);
+        let moving = Linear {
+            base: 0,
+            axes: form.axes.clone(),
+            terms: form.terms.iter().copied().filter(|(reg, _)| self.has_row(*reg)).collect(),
+        };
+        let row = self.row_of(&moving)?;
+        let (min, max) = (*row.iter().min()?, *row.iter().max()?);
+        let span = u32::try_from(max.checked_sub(min)?).ok()?;
+        let offsets = row.iter().map(|value| (value - min) as u32).collect();
+        Some((min, Table { offsets, max: span }))
+    }
+
+    /// The values of a form along a row, whose coefficients on outer axes do not count.
+    fn row_of(&self, form: &Linear) -> Option<Vec<i64>> {
+        let trail = &self.axes[self.split..];
+        let len = trail.iter().fold(1i64, |len, axis| len.saturating_mul(axis.0));
+        if len > MAX_TABLE {
+            return None;
+        }
+        let mut row = vec![form.base; len as usize];
+        let mut inner = 1;
+        for (extent, axis) in trail.iter().rev() {
+            let coef = form.axes[*axis];
+            for (at, value) in row.iter_mut().enumerate() {
+                *value = value.wrapping_add(coef.wrapping_mul(at as i64 / inner % extent));
+            }
+            inner *= extent;
+        }
+        for (reg, coef) in &form.terms {
+            let term = self.rows.get(*reg as usize)?.as_ref()?;
+            row.iter_mut().zip(term).for_each(|(value, x)| *value = value.wrapping_add(coef.wrapping_mul(*x)));
+        }
+        Some(row)
+    }
+
+    /// Computes the opaque integers that depend on the place in a row alone: quotients and remainders of coordinates.
+    fn find_rows(&mut self) {
+        self.rows = vec![None; self.forms.len()];
+        for at in 0..self.forms.len() {
+            if self.levels[at] != Level::Strip || self.typed.kinds[at] != Kind::Int || self.resolved(at).is_some() {
+                continue;
+            }
+            let Instr::Binary(op, x, y) = self.typed.program.instrs()[at] else { continue };
+            let inside = |reg: Reg| self.axes[..self.split].iter().all(|(_, axis)| self.form(reg).axes[*axis] == 0);
+            if self.typed.kinds[x.0 as usize] != Kind::Int || !inside(x) || !inside(y) {
+                continue;
+            }
+            let (Some(a), Some(b)) = (self.row_of(self.form(x)), self.row_of(self.form(y))) else { continue };
+            let mut row = vec![0; a.len()];
+            ops::binary_int(op, &mut row, Src::Strip(&a), Src::Strip(&b));
+            self.rows[at] = Some(row);
         }
     }
 
@@ -243,7 +348,7 @@ impl Compiler<'_> {
             if let Some(form) = self.resolved(at) {
                 form.terms.iter().for_each(|(reg, _)| live[*reg as usize] = true);
             } else if let Instr::Load { index, .. } = self.typed.program.instrs()[at] {
-                self.mark_index(index, &mut live);
+                self.mark_load(index, &mut live);
             } else {
                 self.typed.program.instrs()[at].operands().for_each(|r| live[r.0 as usize] = true);
             }
@@ -318,7 +423,7 @@ impl Compiler<'_> {
         let row_len = trail.iter().product::<i64>().max(1);
         let (mut once, mut per_row, mut per_strip) = (Vec::new(), Vec::new(), Vec::new());
         for at in (0..live.len()).filter(|at| live[*at]) {
-            let dst = slots.place(at);
+            let dst = slots.place(self, at);
             let (work, from) = self.work(at, &slots.locs);
             let op = Op { dst, kind: self.typed.kinds[at], from, work };
             match self.levels[at] {
@@ -355,11 +460,26 @@ impl Compiler<'_> {
         match &self.typed.program.instrs()[at] {
             Instr::Float(bits) => (Work::Float(f32::from_bits(*bits)), Kind::Float),
             Instr::Bool(value) => (Work::Bool(*value), Kind::Bool),
+            Instr::Load { buffer, index } if self.tabled(*index) => {
+                let (min, table) = self.table(*index).expect("an index that is tabled has a table");
+                let form = self.form(*index);
+                let still = Linear {
+                    base: form.base.wrapping_add(min),
+                    axes: form.axes.clone(),
+                    terms: form.terms.iter().copied().filter(|(reg, _)| !self.has_row(*reg)).collect(),
+                };
+                let mut form = self.bound_form(&still, locs);
+                form.trail.fill(0);
+                form.flat = Some(0);
+                (Work::LoadTable(*buffer, form, table), Kind::Int)
+            }
             Instr::Load { buffer, index } if self.scattered(*index) => {
                 (Work::LoadIndex(*buffer, loc(index)), Kind::Int)
             }
             Instr::Load { buffer, index } => {
-                (Work::LoadForm(*buffer, self.bound_form(self.form(*index), locs)), Kind::Int)
+                let form = self.bound_form(self.form(*index), locs);
+                let work = if self.borrowed(at) { Work::Borrow(*buffer, form) } else { Work::LoadForm(*buffer, form) };
+                (work, Kind::Int)
             }
             Instr::Acc(n) => (Work::Acc(*n), kinds[at]),
             Instr::Unary(op, x) => (Work::Unary(*op, loc(x)), kind(x)),
@@ -370,16 +490,27 @@ impl Compiler<'_> {
         }
     }
 
+    /// True for a load of f32 that lie side by side along the strip.
+    fn borrowed(&self, at: usize) -> bool {
+        let Instr::Load { buffer, index } = self.typed.program.instrs()[at] else { return false };
+        let is_f32 = self.typed.dtypes[buffer as usize] == DType::F32;
+        is_f32 && self.levels[at] == Level::Strip && !self.scattered(index) && self.flat(self.form(index)) == Some(1)
+    }
+
+    /// The one stride of a form over the linear position in a row, where there is one.
+    fn flat(&self, form: &Linear) -> Option<i64> {
+        let trail = &self.axes[self.split..];
+        let joined = trail.windows(2).all(|w| form.axes[w[0].1] == form.axes[w[1].1].wrapping_mul(w[1].0));
+        joined.then(|| trail.last().map_or(0, |axis| form.axes[axis.1]))
+    }
+
     fn bound_form(&self, form: &Linear, locs: &[Loc]) -> Form {
         let coefs = |axes: &[(i64, usize)]| axes.iter().map(|(_, axis)| form.axes[*axis]).collect::<Vec<i64>>();
-        let trail_axes = &self.axes[self.split..];
-        let trail = coefs(trail_axes);
-        let joined = (1..trail.len()).all(|i| trail[i - 1] == trail[i].wrapping_mul(trail_axes[i].0));
         Form {
             base: form.base,
             outer: coefs(&self.axes[..self.split]),
-            flat: joined.then(|| trail.last().copied().unwrap_or(0)),
-            trail,
+            flat: self.flat(form),
+            trail: coefs(&self.axes[self.split..]),
             terms: form.terms.iter().map(|(r, c)| (locs[*r as usize], *c)).collect(),
         }
     }
@@ -390,6 +521,9 @@ impl Compiler<'_> {
             return form.terms.iter().map(|t| t.0).collect();
         }
         match self.typed.program.instrs()[at] {
+            Instr::Load { index, .. } if self.tabled(index) => {
+                self.form(index).terms.iter().map(|t| t.0).filter(|reg| !self.has_row(*reg)).collect()
+            }
             Instr::Load { index, .. } if self.scattered(index) => vec![index.0],
             Instr::Load { index, .. } => self.form(index).terms.iter().map(|t| t.0).collect(),
             instr => instr.operands().map(|r| r.0).collect(),
@@ -430,13 +564,15 @@ impl SlotMap {
         }
     }
 
-    fn place(&mut self, at: usize) -> Loc {
+    fn place(&mut self, compiler: &Compiler<'_>, at: usize) -> Loc {
         let kind = slot_kind(self.kinds[at]);
         let fresh = |count: &mut usize| {
             *count += 1;
             *count as u32 - 1
         };
-        self.locs[at] = if self.levels[at] == Level::Strip {
+        self.locs[at] = if compiler.borrowed(at) {
+            Loc::Direct(fresh(&mut self.slots.direct))
+        } else if self.levels[at] == Level::Strip {
             Loc::Strip(self.free[kind].pop().unwrap_or_else(|| fresh(&mut self.slots.strips[kind])))
         } else {
             Loc::Uniform(fresh(&mut self.slots.uniforms[kind]))

@@ -8,7 +8,7 @@ use super::cells::Cells;
 use super::check::{Scope, Typed, acc_kind, malformed, product, sizes};
 use super::code::{Code, compile};
 use super::error::CpuError;
-use super::gemm::{Axes, Block, Operand, Panel, dot_src, multiply};
+use super::gemm::{Axes, Block, Operand, Panel, dot_src, line_dots, multiply};
 use super::strip::{AccIn, Exec};
 use super::threads::CpuThreads;
 use super::{Bound, Face, check_room, n_tasks};
@@ -218,7 +218,7 @@ impl Bound for BoundContract {
             return Ok(());
         }
         check_room(last.total, last.stores.iter().map(|s| s.buffer), views)?;
-        let few = self.m <= FEW_ROWS && self.fold.is_none() && self.rhs.walks_rows();
+        let few = self.m <= FEW_ROWS && self.fold.is_none() && (self.rhs.walks_rows() || self.rhs.has_lines());
         if few && (128..=1 << 16).contains(&self.k) {
             return self.run_few_rows(views, threads);
         }
@@ -444,11 +444,21 @@ impl BoundContract {
         threads.each(self.b as usize * n_blocks, |task| {
             let (batch, col) = ((task / n_blocks) as i64, (task % n_blocks) as i64 * cols);
             let tile = Tile { batch, row: 0, n_rows: m, col, n_cols: cols.min(self.n - col) as usize };
-            let mut left = vec![0f32; m * k];
+            let mut left = Panel::new(m * k);
             for (row, line) in left.chunks_exact_mut(k).enumerate() {
                 self.row_of(&self.lhs, batch, row as i64, views, line)?;
             }
             let mut out = Panel::new(m * tile.n_cols);
+            if self.rhs.has_lines() {
+                let mut sums = [0f32; FEW_ROWS as usize];
+                for j in 0..tile.n_cols {
+                    if let Some(line) = self.rhs.line(views, batch, col + j as i64)? {
+                        line_dots(arch, &left, line, &mut sums[..m]);
+                    }
+                    (0..m).for_each(|row| out[row * tile.n_cols + j] = sums[row]);
+                }
+                return self.finish(tile, &out, views);
+            }
             let mut exec = self.rhs.exec(views);
             for j in 0..tile.n_cols {
                 let mut sums = [0f64; FEW_ROWS as usize];

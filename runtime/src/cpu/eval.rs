@@ -1,25 +1,36 @@
 //! What does one operation do to the registers? Finds its operands, takes its result's slot, calls the loop.
 
 use super::buffers::View;
-use super::code::{Loc, Op, Work};
+use super::code::{Form, Loc, Op, Table, Work};
 use super::error::CpuError;
-use super::load;
+use super::load::{self, Places};
 use super::ops::{self, Src};
-use super::strip::{AccIn, Position, Regs, each_run};
+use super::strip::{AccIn, Position, Regs, Run, runs};
 use enel_bundle::Kind;
 
 /// What operations read beside registers.
 #[derive(Clone, Copy)]
-pub(crate) struct Env<'a> {
-    pub(crate) pos: &'a Position,
+pub(crate) struct Env<'e, 'a> {
+    pub(crate) pos: &'e Position,
     pub(crate) views: &'a [View<'a>],
-    pub(crate) accs: &'a [AccIn<'a>],
+    pub(crate) accs: &'e [AccIn<'e>],
     /// First point of the strip within the range.
     pub(crate) offset: usize,
 }
 
+impl Env<'_, '_> {
+    /// Where a tabled load of this strip looks.
+    #[inline(always)]
+    fn place<'t>(&self, form: &Form, table: &'t Table, regs: &Regs<'_>) -> Places<'t> {
+        // The form is uniform, so there is one run.
+        let first = runs(form, self.pos, regs).map(|run| run.start).next().unwrap_or(-1);
+        let from = self.pos.start as usize;
+        Places { first, offsets: &table.offsets[from..from + self.pos.n], max: table.max }
+    }
+}
+
 #[inline(always)]
-pub(crate) fn run_op(op: &Op, regs: &mut Regs, env: &Env<'_>) -> Result<(), CpuError> {
+pub(crate) fn run_op<'a>(op: &Op, regs: &mut Regs<'a>, env: &Env<'_, 'a>) -> Result<(), CpuError> {
     let n = env.pos.n;
     match (op.kind, op.dst) {
         (Kind::Float, Loc::Strip(slot)) => {
@@ -39,6 +50,14 @@ pub(crate) fn run_op(op: &Op, regs: &mut Regs, env: &Env<'_>) -> Result<(), CpuE
             let done = bool_op(op, &mut out[..n], regs, env);
             regs.bools[slot as usize] = out;
             done
+        }
+        (_, Loc::Direct(slot)) => {
+            let Work::Borrow(buffer, form) = &op.work else { return Ok(()) };
+            let view = &env.views[*buffer as usize];
+            for Run { n, start, .. } in runs(form, env.pos, regs) {
+                regs.direct[slot as usize] = load::borrow(view, *buffer, start, n)?;
+            }
+            Ok(())
         }
         (Kind::Float, Loc::Uniform(slot)) => {
             let mut out = [0.0];
@@ -62,15 +81,18 @@ pub(crate) fn run_op(op: &Op, regs: &mut Regs, env: &Env<'_>) -> Result<(), CpuE
 }
 
 #[inline(always)]
-fn float_op(op: &Op, out: &mut [f32], regs: &Regs, env: &Env<'_>) -> Result<(), CpuError> {
+fn float_op(op: &Op, out: &mut [f32], regs: &Regs<'_>, env: &Env<'_, '_>) -> Result<(), CpuError> {
     let n = out.len();
     match (&op.work, op.from) {
         (Work::Float(value), _) => out.fill(*value),
-        (Work::LoadForm(buffer, form), _) => {
+        (Work::LoadForm(buffer, form) | Work::Borrow(buffer, form), _) => {
             let view = &env.views[*buffer as usize];
-            return each_run(form, env.pos, regs, |from, n, start, stride| {
-                load::floats(&mut out[from..from + n], view, *buffer, start, stride)
-            });
+            for Run { from, n, start, stride } in runs(form, env.pos, regs) {
+                load::floats(&mut out[from..from + n], view, *buffer, start, stride)?;
+            }
+        }
+        (Work::LoadTable(buffer, form, table), _) => {
+            return load::floats_at(out, &env.views[*buffer as usize], *buffer, env.place(form, table, regs));
         }
         (Work::LoadIndex(buffer, index), _) => {
             return load::gather_floats(out, &env.views[*buffer as usize], *buffer, regs.int(*index, n));
@@ -92,18 +114,17 @@ fn float_op(op: &Op, out: &mut [f32], regs: &Regs, env: &Env<'_>) -> Result<(), 
 }
 
 #[inline(always)]
-fn int_op(op: &Op, out: &mut [i64], regs: &Regs, env: &Env<'_>) -> Result<(), CpuError> {
+fn int_op(op: &Op, out: &mut [i64], regs: &Regs<'_>, env: &Env<'_, '_>) -> Result<(), CpuError> {
     let n = out.len();
     match (&op.work, op.from) {
         (Work::Form(form), _) => {
-            each_run(form, env.pos, regs, |from, n, start, stride| {
+            for Run { from, n, start, stride } in runs(form, env.pos, regs) {
                 let mut value = start;
                 for o in &mut out[from..from + n] {
                     *o = value;
                     value = value.wrapping_add(stride);
                 }
-                Ok(())
-            })?;
+            }
             for (loc, coef) in &form.terms {
                 if let Loc::Strip(_) = loc
                     && let Src::Strip(values) = regs.int(*loc, n)
@@ -114,9 +135,12 @@ fn int_op(op: &Op, out: &mut [i64], regs: &Regs, env: &Env<'_>) -> Result<(), Cp
         }
         (Work::LoadForm(buffer, form), _) => {
             let view = &env.views[*buffer as usize];
-            return each_run(form, env.pos, regs, |from, n, start, stride| {
-                load::ints(&mut out[from..from + n], view, *buffer, start, stride)
-            });
+            for Run { from, n, start, stride } in runs(form, env.pos, regs) {
+                load::ints(&mut out[from..from + n], view, *buffer, start, stride)?;
+            }
+        }
+        (Work::LoadTable(buffer, form, table), _) => {
+            return load::ints_at(out, &env.views[*buffer as usize], *buffer, env.place(form, table, regs));
         }
         (Work::LoadIndex(buffer, index), _) => {
             return load::gather_ints(out, &env.views[*buffer as usize], *buffer, regs.int(*index, n));
@@ -132,21 +156,24 @@ fn int_op(op: &Op, out: &mut [i64], regs: &Regs, env: &Env<'_>) -> Result<(), Cp
         (Work::Cast(to, x), Kind::Float) => ops::float_to_int(*to, out, regs.float(*x, n)),
         (Work::Cast(to, x), Kind::Int) => ops::int_to_int(*to, out, regs.int(*x, n)),
         (Work::Cast(_, x), Kind::Bool) => ops::map1(out, regs.bool(*x, n), i64::from),
-        (Work::Float(_) | Work::Bool(_), _) => {}
+        (Work::Float(_) | Work::Bool(_) | Work::Borrow(..), _) => {}
     }
     Ok(())
 }
 
 #[inline(always)]
-fn bool_op(op: &Op, out: &mut [bool], regs: &Regs, env: &Env<'_>) -> Result<(), CpuError> {
+fn bool_op(op: &Op, out: &mut [bool], regs: &Regs<'_>, env: &Env<'_, '_>) -> Result<(), CpuError> {
     let n = out.len();
     match (&op.work, op.from) {
         (Work::Bool(value), _) => out.fill(*value),
         (Work::LoadForm(buffer, form), _) => {
             let view = &env.views[*buffer as usize];
-            return each_run(form, env.pos, regs, |from, n, start, stride| {
-                load::bools(&mut out[from..from + n], view, *buffer, start, stride)
-            });
+            for Run { from, n, start, stride } in runs(form, env.pos, regs) {
+                load::bools(&mut out[from..from + n], view, *buffer, start, stride)?;
+            }
+        }
+        (Work::LoadTable(buffer, form, table), _) => {
+            return load::bools_at(out, &env.views[*buffer as usize], *buffer, env.place(form, table, regs));
         }
         (Work::LoadIndex(buffer, index), _) => {
             return load::gather_bools(out, &env.views[*buffer as usize], *buffer, regs.int(*index, n));
@@ -164,7 +191,7 @@ fn bool_op(op: &Op, out: &mut [bool], regs: &Regs, env: &Env<'_>) -> Result<(), 
         (Work::Cast(_, x), Kind::Float) => ops::map1(out, regs.float(*x, n), |x| x != 0.0),
         (Work::Cast(_, x), Kind::Int) => ops::map1(out, regs.int(*x, n), |x| x != 0),
         (Work::Cast(_, x), Kind::Bool) => regs.bool(*x, n).copy_to(out),
-        (Work::Float(_) | Work::Form(_), _) => {}
+        (Work::Float(_) | Work::Form(_) | Work::Borrow(..), _) => {}
     }
     Ok(())
 }

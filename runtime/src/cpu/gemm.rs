@@ -12,6 +12,7 @@ use super::strip::Exec;
 use enel_bundle::{Instr, Reg};
 use enel_types::DType;
 use faer::{Accum, MatMut, MatRef, Par};
+use half::{bf16, f16};
 use std::cell::RefCell;
 
 thread_local! {
@@ -63,10 +64,11 @@ pub(crate) struct Block {
     pub(crate) n_k: usize,
 }
 
-/// An f32 buffer whose elements are the operand's, at `base + batch * b + row * r + k * k`.
+/// A buffer of floats whose elements are the operand's, at `base + batch * b + row * r + k * k`.
 #[derive(Clone, Copy, Debug)]
 struct Direct {
     buffer: u32,
+    dtype: DType,
     base: i64,
     batch: i64,
     row: i64,
@@ -76,6 +78,9 @@ struct Direct {
 /// One side of a product.
 pub(crate) struct Operand {
     code: Code,
+    /// Where its elements lie, whatever the dtype.
+    stored: Option<Direct>,
+    /// As `stored`, if a product can read it there.
     direct: Option<Direct>,
     /// Panels are laid out with rows innermost, because memory is.
     rows_inner: bool,
@@ -101,9 +106,10 @@ impl Operand {
         let inside = along((0..extents.len()).collect())?;
         let across = along((0..b).chain(r..extents.len()).chain(b..r).collect())?;
         let rows_inner = across.load_cost() < inside.load_cost();
-        let direct = direct(typed, reg, &extents, dynamics, (b, r));
+        let stored = stored(typed, reg, &extents, dynamics, (b, r));
+        let direct = stored.filter(|d| d.dtype == DType::F32);
         let code = if rows_inner { across } else { inside };
-        Ok(Operand { code, direct, rows_inner, n_rows: product(axes.rows)?, n_k: product(axes.summed)? })
+        Ok(Operand { code, stored, direct, rows_inner, n_rows: product(axes.rows)?, n_k: product(axes.summed)? })
     }
 
     /// True when blocks need no packing.
@@ -114,6 +120,29 @@ impl Operand {
     /// True when the summed elements of a row are computed or stored side by side.
     pub(crate) fn walks_rows(&self) -> bool {
         self.direct.map_or(!self.rows_inner, |d| d.k == 1)
+    }
+
+    /// True when the summed elements of a row are stored side by side, in any dtype.
+    pub(crate) fn has_lines(&self) -> bool {
+        self.stored.is_some_and(|d| d.k == 1)
+    }
+
+    /// The stored summed elements of a row, if they lie side by side.
+    pub(crate) fn line<'a>(&self, views: &[View<'a>], batch: i64, row: i64) -> Result<Option<Line<'a>>, CpuError> {
+        let Some(at) = self.stored.filter(|d| d.k == 1) else { return Ok(None) };
+        let view = &views[at.buffer as usize];
+        let (start, n) = (at.base + batch * at.batch + row * at.row, self.n_k);
+        if start < 0 || n > view.len as i64 - start {
+            let index = if start < 0 { start } else { start + n - 1 };
+            return Err(CpuError::OutOfBounds { buffer: at.buffer as usize, index, len: view.len });
+        }
+        let range = start as usize..(start + n) as usize;
+        Ok(match view.source {
+            Source::F32(values) => Some(Line::F32(&values[range])),
+            Source::Bf16(values) => Some(Line::Bf16(&values[range])),
+            Source::F16(values) => Some(Line::F16(&values[range])),
+            _ => None,
+        })
     }
 
     /// Runs the operand's program.
@@ -183,10 +212,11 @@ fn lines(values: &[f32], n: usize, len: usize, stride: usize) -> MatRef<'_, f32>
     MatRef::from_row_major_slice_with_stride(values, n, len, stride)
 }
 
-/// The plain f32 load a value may be, with one stride over each group of axes and no overlap.
-fn direct(typed: &Typed, reg: Reg, extents: &[i64], dynamics: &[i64], ends: (usize, usize)) -> Option<Direct> {
+/// The plain load of floats a value may be, with one stride over each group of axes and no overlap.
+fn stored(typed: &Typed, reg: Reg, extents: &[i64], dynamics: &[i64], ends: (usize, usize)) -> Option<Direct> {
     let Instr::Load { buffer, index } = typed.program.get(reg) else { return None };
-    if typed.dtypes[buffer as usize] != DType::F32 {
+    let dtype = typed.dtypes[buffer as usize];
+    if !dtype.is_float() {
         return None;
     }
     let forms = forms(&typed.program, &typed.kinds, extents, dynamics);
@@ -194,8 +224,14 @@ fn direct(typed: &Typed, reg: Reg, extents: &[i64], dynamics: &[i64], ends: (usi
     form.range(extents)?;
     let (b, r) = ends;
     let stride = |from: usize, to: usize| joint_stride(&form.axes[from..to], &extents[from..to]);
-    let found =
-        Direct { buffer, base: form.base, batch: stride(0, b)?, row: stride(b, r)?, k: stride(r, extents.len())? };
+    let found = Direct {
+        buffer,
+        dtype,
+        base: form.base,
+        batch: stride(0, b)?,
+        row: stride(b, r)?,
+        k: stride(r, extents.len())?,
+    };
     let (n_rows, n_k) = (product(&extents[b..r]).ok()?, product(&extents[r..]).ok()?);
     // A group of one element has no stride of its own.
     let found = Direct {
@@ -219,6 +255,62 @@ pub(crate) fn multiply(out: &mut [f32], lhs: MatRef<'_, f32>, rhs: MatRef<'_, f3
     let (m, n) = (lhs.nrows(), rhs.nrows());
     let out = MatMut::from_row_major_slice_mut(&mut out[..m * n], m, n);
     faer::linalg::matmul::matmul(out, mode, lhs, rhs.transpose(), 1.0, Par::Seq);
+}
+
+/// Elements side by side in a buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Line<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+    F16(&'a [f16]),
+}
+
+/// Elements summed in f32 lanes before the lanes meet in f64.
+const LANE_SUMS: usize = 2048;
+
+struct Dots<'a> {
+    /// Vectors of the line's length, one after the other.
+    lhs: &'a [f32],
+    line: Line<'a>,
+    out: &'a mut [f32],
+}
+
+impl pulp::NullaryFnOnce for Dots<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Dots { lhs, line, out } = self;
+        match line {
+            Line::F32(line) => dots(lhs, line, out, |x| x),
+            Line::Bf16(line) => dots(lhs, line, out, |x| f32::from_bits(u32::from(x.to_bits()) << 16)),
+            Line::F16(line) => dots(lhs, line, out, f16::to_f32),
+        }
+    }
+}
+
+#[inline(always)]
+fn dots<T: Copy>(lhs: &[f32], line: &[T], out: &mut [f32], widen: impl Fn(T) -> f32 + Copy) {
+    for (lhs, out) in lhs.chunks_exact(line.len()).zip(out) {
+        let mut total = 0f64;
+        for (x, y) in lhs.chunks(LANE_SUMS).zip(line.chunks(LANE_SUMS)) {
+            let mut lanes = [0f32; 32];
+            let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<32>(), y.as_chunks::<32>());
+            for (x, y) in x.iter().zip(y) {
+                for i in 0..32 {
+                    lanes[i] += x[i] * widen(y[i]);
+                }
+            }
+            let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| x * widen(*y)).sum();
+            total += lanes.iter().map(|x| f64::from(*x)).sum::<f64>() + f64::from(rest);
+        }
+        *out = total as f32;
+    }
+}
+
+/// Sums of products of a stored line with each of several vectors of its length, one after the other in `lhs`.
+pub(crate) fn line_dots(arch: pulp::Arch, lhs: &[f32], line: Line<'_>, out: &mut [f32]) {
+    arch.dispatch(Dots { lhs, line, out });
 }
 
 struct Dot<'a>(&'a [f32], &'a [f32]);

@@ -6,7 +6,7 @@ use super::buffers::{Source, Target, View, bf16_bits};
 use super::code::{At, Loc, STRIP, StoreOp};
 use super::error::CpuError;
 use super::ops::{Src, map1};
-use super::strip::{Position, Regs, each_run};
+use super::strip::{Position, Regs, Run, runs};
 use enel_bundle::Kind;
 use enel_types::DType;
 use half::f16;
@@ -65,6 +65,74 @@ fn gather<T: Copy, R: Copy>(
     Ok(())
 }
 
+/// Elements `first + offset` for each offset, none of which exceeds `max`.
+#[derive(Clone, Copy)]
+pub(crate) struct Places<'a> {
+    pub(crate) first: i64,
+    pub(crate) offsets: &'a [u32],
+    pub(crate) max: u32,
+}
+
+/// A window of at most this many elements is read from a copy.
+const SMALL_WINDOW: usize = 16;
+
+#[inline(always)]
+fn pick<T: Copy, R: Copy>(
+    out: &mut [R],
+    source: &[T],
+    buffer: u32,
+    places: Places<'_>,
+    widen: impl Fn(T) -> R,
+) -> Result<(), CpuError> {
+    let Places { first, offsets, max } = places;
+    let last = first.checked_add(i64::from(max));
+    let window = usize::try_from(first).ok().zip(last.and_then(|l| usize::try_from(l).ok()));
+    let window = window.and_then(|(first, last)| source.get(first..=last));
+    let window = window
+        .ok_or_else(|| outside(buffer, if first < 0 { first } else { last.unwrap_or(i64::MAX) }, source.len()))?;
+    if window.len() <= SMALL_WINDOW {
+        // A mask instead of a check for every element; offsets are inside the window as it is.
+        let mut near = [widen(window[0]); SMALL_WINDOW];
+        near.iter_mut().zip(window).for_each(|(o, x)| *o = widen(*x));
+        out.iter_mut().zip(offsets).for_each(|(o, offset)| *o = near[*offset as usize % SMALL_WINDOW]);
+    } else {
+        out.iter_mut().zip(offsets).for_each(|(o, offset)| *o = widen(window[*offset as usize]));
+    }
+    Ok(())
+}
+
+/// Loads elements of a float buffer at a table's places.
+#[inline(always)]
+pub(crate) fn floats_at(out: &mut [f32], view: &View<'_>, buffer: u32, places: Places<'_>) -> Result<(), CpuError> {
+    match view.source {
+        Source::F32(values) => pick(out, values, buffer, places, |x| x),
+        Source::Bf16(values) => pick(out, values, buffer, places, widen_bf16),
+        Source::F16(values) => pick(out, values, buffer, places, f16::to_f32),
+        _ => Ok(()),
+    }
+}
+
+/// Loads elements of an integer buffer at a table's places.
+#[inline(always)]
+pub(crate) fn ints_at(out: &mut [i64], view: &View<'_>, buffer: u32, places: Places<'_>) -> Result<(), CpuError> {
+    match view.source {
+        Source::I64(values) => pick(out, values, buffer, places, |x| x),
+        Source::I32(values) => pick(out, values, buffer, places, i64::from),
+        Source::U32(values) => pick(out, values, buffer, places, i64::from),
+        Source::U8(values) => pick(out, values, buffer, places, i64::from),
+        _ => Ok(()),
+    }
+}
+
+/// Loads elements of a bool buffer at a table's places.
+#[inline(always)]
+pub(crate) fn bools_at(out: &mut [bool], view: &View<'_>, buffer: u32, places: Places<'_>) -> Result<(), CpuError> {
+    match view.source {
+        Source::Bool(values) => pick(out, values, buffer, places, |x| x != 0),
+        _ => Ok(()),
+    }
+}
+
 #[inline(always)]
 fn widen_bf16(x: half::bf16) -> f32 {
     f32::from_bits(u32::from(x.to_bits()) << 16)
@@ -82,6 +150,16 @@ pub(crate) fn floats(out: &mut [f32], view: &View<'_>, buffer: u32, start: i64, 
         _ => {}
     }
     Ok(())
+}
+
+/// A run of an f32 buffer, where it lies.
+#[inline(always)]
+pub(crate) fn borrow<'a>(view: &View<'a>, buffer: u32, start: i64, n: usize) -> Result<&'a [f32], CpuError> {
+    let first = check_run(buffer, view.len, n, start, 1)?;
+    match view.source {
+        Source::F32(values) => Ok(&values[first..first + n]),
+        _ => Ok(&[]),
+    }
 }
 
 /// Loads a run of an integer buffer.
@@ -152,23 +230,26 @@ pub(crate) fn gather_bools(
 
 /// Performs a store for the points of a strip.
 #[inline(always)]
-pub(crate) fn store(op: &StoreOp, pos: &Position, regs: &Regs, view: &View<'_>) -> Result<(), CpuError> {
+pub(crate) fn store(op: &StoreOp, pos: &Position, regs: &Regs<'_>, view: &View<'_>) -> Result<(), CpuError> {
     match &op.at {
-        At::Form(form) => each_run(form, pos, regs, |from, n, start, stride| {
-            let first = check_run(op.buffer, view.len, n, start, stride)?;
-            match (op.kind, stride) {
-                (Kind::Float, 1) => put_floats(view, first, regs.float(op.value, pos.n).part(from, n), n),
-                (_, 1) => put_ints(view, first, from, n, |i| int_at(op, regs, pos.n, i)),
-                _ => (0..n).for_each(|i| put(op, regs, pos.n, from + i, view, (start + stride * i as i64) as usize)),
+        At::Form(form) => {
+            for Run { from, n, start, stride } in runs(form, pos, regs) {
+                let first = check_run(op.buffer, view.len, n, start, stride)?;
+                let at = |i: usize| (start + stride * i as i64) as usize;
+                match (op.kind, stride) {
+                    (Kind::Float, 1) => put_floats(view, first, regs.float(op.value, pos.n).part(from, n), n),
+                    (_, 1) => put_ints(view, first, from, n, |i| int_at(op, regs, pos.n, i)),
+                    _ => (0..n).for_each(|i| put(op, regs, pos.n, from + i, view, at(i))),
+                }
             }
             Ok(())
-        }),
+        }
         At::Index(index) => scatter(op, *index, pos.n, regs, view),
     }
 }
 
 #[inline(always)]
-fn scatter(op: &StoreOp, index: Loc, n: usize, regs: &Regs, view: &View<'_>) -> Result<(), CpuError> {
+fn scatter(op: &StoreOp, index: Loc, n: usize, regs: &Regs<'_>, view: &View<'_>) -> Result<(), CpuError> {
     let index = regs.int(index, n);
     for i in 0..n {
         let at = index.at(i);
@@ -181,7 +262,7 @@ fn scatter(op: &StoreOp, index: Loc, n: usize, regs: &Regs, view: &View<'_>) -> 
 }
 
 #[inline(always)]
-fn int_at(op: &StoreOp, regs: &Regs, n: usize, i: usize) -> i64 {
+fn int_at(op: &StoreOp, regs: &Regs<'_>, n: usize, i: usize) -> i64 {
     match op.kind {
         Kind::Bool => i64::from(regs.bool(op.value, n).at(i)),
         Kind::Int | Kind::Float => regs.int(op.value, n).at(i),
@@ -189,7 +270,7 @@ fn int_at(op: &StoreOp, regs: &Regs, n: usize, i: usize) -> i64 {
 }
 
 #[inline(always)]
-fn put(op: &StoreOp, regs: &Regs, n: usize, i: usize, view: &View<'_>, at: usize) {
+fn put(op: &StoreOp, regs: &Regs<'_>, n: usize, i: usize, view: &View<'_>, at: usize) {
     match op.kind {
         Kind::Float => view.set_float(at, regs.float(op.value, n).at(i)),
         Kind::Int | Kind::Bool => view.set_int(at, int_at(op, regs, n, i)),

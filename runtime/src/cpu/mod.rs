@@ -5,6 +5,7 @@
 //! work into tasks depends on sizes alone, so results do not depend on the number of threads. Whatever the caller
 //! gives, the worst answer is a [`CpuError`].
 
+mod attend_few;
 mod attention;
 mod buffers;
 mod cells;

@@ -31,9 +31,32 @@ impl<'a> AccIn<'a> {
     }
 }
 
-/// Register storage.
+/// Registers of running code.
 #[derive(Debug, Default)]
-pub(crate) struct Regs {
+pub(crate) struct Regs<'a> {
+    vectors: Vectors,
+    /// Strips read where they lie.
+    pub(crate) direct: Vec<&'a [f32]>,
+}
+
+impl std::ops::Deref for Regs<'_> {
+    type Target = Vectors;
+    #[inline(always)]
+    fn deref(&self) -> &Vectors {
+        &self.vectors
+    }
+}
+
+impl std::ops::DerefMut for Regs<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Vectors {
+        &mut self.vectors
+    }
+}
+
+/// Register storage, reused by the code that runs next.
+#[derive(Debug, Default)]
+pub(crate) struct Vectors {
     pub(crate) floats: Vec<Vec<f32>>,
     pub(crate) ints: Vec<Vec<i64>>,
     pub(crate) bools: Vec<Vec<bool>>,
@@ -43,7 +66,7 @@ pub(crate) struct Regs {
 }
 
 thread_local! {
-    static POOL: RefCell<Vec<Regs>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<Vectors>> = const { RefCell::new(Vec::new()) };
 }
 
 fn grow<T: Clone + Default>(vectors: &mut Vec<Vec<T>>, to: usize) {
@@ -58,8 +81,8 @@ fn grow_one<T: Clone + Default>(values: &mut Vec<T>, to: usize) {
     }
 }
 
-impl Regs {
-    fn take(slots: &Slots) -> Regs {
+impl Regs<'_> {
+    fn take(slots: &Slots) -> Self {
         let mut regs = POOL.with(|pool| pool.borrow_mut().pop()).unwrap_or_default();
         grow(&mut regs.floats, slots.strips[0]);
         grow(&mut regs.ints, slots.strips[1]);
@@ -67,13 +90,14 @@ impl Regs {
         grow_one(&mut regs.one_float, slots.uniforms[0]);
         grow_one(&mut regs.one_int, slots.uniforms[1]);
         grow_one(&mut regs.one_bool, slots.uniforms[2]);
-        regs
+        Regs { vectors: regs, direct: vec![&[]; slots.direct] }
     }
 
     #[inline(always)]
     pub(crate) fn float(&self, loc: Loc, n: usize) -> Src<'_, f32> {
         match loc {
             Loc::Strip(slot) => Src::Strip(&self.floats[slot as usize][..n]),
+            Loc::Direct(slot) => Src::Strip(&self.direct[slot as usize][..n]),
             Loc::Uniform(slot) => Src::One(self.one_float[slot as usize]),
         }
     }
@@ -81,7 +105,7 @@ impl Regs {
     #[inline(always)]
     pub(crate) fn int(&self, loc: Loc, n: usize) -> Src<'_, i64> {
         match loc {
-            Loc::Strip(slot) => Src::Strip(&self.ints[slot as usize][..n]),
+            Loc::Strip(slot) | Loc::Direct(slot) => Src::Strip(&self.ints[slot as usize][..n]),
             Loc::Uniform(slot) => Src::One(self.one_int[slot as usize]),
         }
     }
@@ -89,7 +113,7 @@ impl Regs {
     #[inline(always)]
     pub(crate) fn bool(&self, loc: Loc, n: usize) -> Src<'_, bool> {
         match loc {
-            Loc::Strip(slot) => Src::Strip(&self.bools[slot as usize][..n]),
+            Loc::Strip(slot) | Loc::Direct(slot) => Src::Strip(&self.bools[slot as usize][..n]),
             Loc::Uniform(slot) => Src::One(self.one_bool[slot as usize]),
         }
     }
@@ -101,7 +125,7 @@ pub(crate) struct Position {
     /// Coordinates along the outer axes.
     row: Vec<i64>,
     /// Linear position of the first point in the trailing axes.
-    start: i64,
+    pub(crate) start: i64,
     /// Points.
     pub(crate) n: usize,
     /// Coordinates along the trailing axes where each run of consecutive innermost points starts, and its length.
@@ -144,14 +168,31 @@ impl Position {
     }
 }
 
-/// Calls `f(first point, points, index of the first, stride)` for each run of a form over the strip.
+/// Points of a strip whose indices are `start, start + stride, ..`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// First point within the strip.
+    pub(crate) from: usize,
+    /// Points.
+    pub(crate) n: usize,
+    /// Index of the first.
+    pub(crate) start: i64,
+    /// Distance of neighbouring indices.
+    pub(crate) stride: i64,
+}
+
+/// The runs of a form over a strip. An iterator rather than a callback, so that loops over it are inlined into the
+/// SIMD dispatch they stand in.
+pub(crate) struct Runs<'p> {
+    form: &'p Form,
+    pos: &'p Position,
+    base: i64,
+    at: usize,
+    from: usize,
+}
+
 #[inline(always)]
-pub(crate) fn each_run(
-    form: &Form,
-    pos: &Position,
-    regs: &Regs,
-    mut f: impl FnMut(usize, usize, i64, i64) -> Result<(), CpuError>,
-) -> Result<(), CpuError> {
+pub(crate) fn runs<'p>(form: &'p Form, pos: &'p Position, regs: &Regs<'_>) -> Runs<'p> {
     let mut base = form.base;
     for (coef, coord) in form.outer.iter().zip(&pos.row) {
         base = base.wrapping_add(coef.wrapping_mul(*coord));
@@ -161,23 +202,34 @@ pub(crate) fn each_run(
             base = base.wrapping_add(coef.wrapping_mul(regs.one_int[*slot as usize]));
         }
     }
-    if let Some(stride) = form.flat {
-        return f(0, pos.n, base.wrapping_add(stride.wrapping_mul(pos.start)), stride);
+    Runs { form, pos, base, at: 0, from: 0 }
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Run> {
+        let Runs { form, pos, base, .. } = *self;
+        if let Some(stride) = form.flat {
+            let first = self.at == 0;
+            self.at = 1;
+            let start = base.wrapping_add(stride.wrapping_mul(pos.start));
+            return first.then_some(Run { from: 0, n: pos.n, start, stride });
+        }
+        let (coords, n) = pos.runs[..pos.n_runs].get(self.at)?;
+        let start = form.trail.iter().zip(coords).fold(base, |b, (c, x)| b.wrapping_add(c.wrapping_mul(*x)));
+        let run = Run { from: self.from, n: *n, start, stride: form.trail.last().copied().unwrap_or(0) };
+        self.at += 1;
+        self.from += n;
+        Some(run)
     }
-    let stride = form.trail.last().copied().unwrap_or(0);
-    let mut from = 0;
-    for (coords, n) in &pos.runs[..pos.n_runs] {
-        let offset = form.trail.iter().zip(coords).fold(base, |b, (c, x)| b.wrapping_add(c.wrapping_mul(*x)));
-        f(from, *n, offset, stride)?;
-        from += n;
-    }
-    Ok(())
 }
 
 /// The registers a family asked for, after a strip.
 pub(crate) struct Results<'a> {
     code: &'a Code,
-    regs: &'a Regs,
+    regs: &'a Regs<'a>,
     n: usize,
 }
 
@@ -210,7 +262,7 @@ pub(crate) type Sink<'s> = dyn FnMut(usize, usize, &Results<'_>) -> Result<(), C
 pub(crate) struct Exec<'a> {
     code: &'a Code,
     views: &'a [View<'a>],
-    regs: Regs,
+    regs: Regs<'a>,
     pos: Position,
     /// The row the registers of `per_row` belong to; -1 before the first.
     row: i64,
@@ -219,18 +271,18 @@ pub(crate) struct Exec<'a> {
 
 impl Drop for Exec<'_> {
     fn drop(&mut self) {
-        let regs = std::mem::take(&mut self.regs);
-        POOL.with(|pool| pool.borrow_mut().push(regs));
+        let vectors = std::mem::take(&mut self.regs.vectors);
+        POOL.with(|pool| pool.borrow_mut().push(vectors));
     }
 }
 
-struct Batch<'b> {
+struct Batch<'b, 'a> {
     ops: &'b [Op],
-    regs: &'b mut Regs,
-    env: Env<'b>,
+    regs: &'b mut Regs<'a>,
+    env: Env<'b, 'a>,
 }
 
-impl pulp::NullaryFnOnce for Batch<'_> {
+impl pulp::NullaryFnOnce for Batch<'_, '_> {
     type Output = Result<(), CpuError>;
 
     #[inline(always)]
@@ -244,7 +296,7 @@ impl pulp::NullaryFnOnce for Batch<'_> {
 
 struct Stores<'b> {
     code: &'b Code,
-    regs: &'b Regs,
+    regs: &'b Regs<'b>,
     pos: &'b Position,
     views: &'b [View<'b>],
 }
@@ -265,7 +317,7 @@ struct Load<'b> {
     buffer: u32,
     form: &'b Form,
     out: &'b mut [f32],
-    regs: &'b Regs,
+    regs: &'b Regs<'b>,
     pos: &'b Position,
     views: &'b [View<'b>],
 }
@@ -277,9 +329,10 @@ impl pulp::NullaryFnOnce for Load<'_> {
     fn call(self) -> Self::Output {
         let Load { buffer, form, out, regs, pos, views } = self;
         let view = &views[buffer as usize];
-        each_run(form, pos, regs, |from, n, start, stride| {
-            load::floats(&mut out[from..from + n], view, buffer, start, stride)
-        })
+        for Run { from, n, start, stride } in runs(form, pos, regs) {
+            load::floats(&mut out[from..from + n], view, buffer, start, stride)?;
+        }
+        Ok(())
     }
 }
 

@@ -10,10 +10,13 @@ use enel_bundle::{Access, Buffer, BufferKind, Bundle, Call, Plan, Step};
 use enel_types::DType;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The weights of a buffer, in order, and the dtype they are stored in.
+pub(super) type Key = (Vec<String>, DType);
+
 /// How a bound buffer came to be: equal origins hold equal bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
-    Weight(String, DType),
+    Weight(Key),
     Copy(u32),
     Result {
         kernel: u32,
@@ -73,18 +76,28 @@ impl Session {
         &mut self,
         bundle: &Bundle,
         source: &dyn WeightSource,
-        needed: &BTreeMap<(String, DType), Vec<usize>>,
+        needed: &BTreeMap<Key, Vec<Vec<usize>>>,
     ) -> Result<(), BindError> {
-        for key in needed.keys() {
-            let failed = |source| BindError::Device { place: format!("weight `{}`", key.0), source: Box::new(source) };
-            let value = || BindError::Weights(vec![WeightFault::Value { name: key.0.clone(), expected: key.1 }]);
-            // Conversion happens one weight at a time: a whole converted checkpoint need not fit the host.
-            let view = source.tensor(&key.0).ok_or_else(value)?;
-            let bytes = weights::convert(&view, key.1).ok_or_else(value)?;
+        for (key, shapes) in needed {
+            let (names, dtype) = key;
+            let bytes = |shape: &Vec<usize>| shape.iter().product::<usize>() * dtype.size_bytes();
+            let failed = |source| {
+                let place = format!("weight `{}`", names.join("` and `"));
+                BindError::Device { place, source: Box::new(source) }
+            };
             let device = self.device.backend();
-            let slice = allocate(device, bytes.len()).map_err(failed)?;
-            self.weights.insert(key.clone(), slice);
-            device.upload(slice, &bytes).map_err(failed)?;
+            let whole = allocate(device, shapes.iter().map(bytes).sum()).map_err(failed)?;
+            self.weights.insert(key.clone(), whole);
+            let mut offset_bytes = 0;
+            for (name, shape) in names.iter().zip(shapes) {
+                let value = || BindError::Weights(vec![WeightFault::Value { name: name.clone(), expected: *dtype }]);
+                // Conversion happens one weight at a time: a whole converted checkpoint need not fit the host.
+                let view = source.tensor(name).ok_or_else(value)?;
+                let converted = weights::convert(&view, *dtype).ok_or_else(value)?;
+                let place = Slice { offset_bytes, size_bytes: bytes(shape), ..whole };
+                self.device.backend().upload(place, &converted).map_err(failed)?;
+                offset_bytes += place.size_bytes;
+            }
         }
         let mut origins = Origins::default();
         let mut known: BTreeMap<u32, Slice> = BTreeMap::new();
@@ -108,7 +121,7 @@ impl Session {
         let mut fresh = vec![false; plan.buffers.len()];
         for (index, buffer) in plan.buffers.iter().enumerate() {
             let slice = match &buffer.kind {
-                BufferKind::Weight(name) => self.weights.get(&(name.clone(), buffer.dtype)).copied(),
+                BufferKind::Weight(_) | BufferKind::Joined(_) => self.weights.get(&key(buffer)?.0).copied(),
                 BufferKind::Bound => match numbers[index].and_then(|n| known.get(&n)) {
                     Some(shared) => Some(*shared),
                     None => {
@@ -163,9 +176,11 @@ impl Session {
             let touched = plan.steps.iter().flat_map(Plan::touched).chain(plan.outputs.iter().map(|o| o.buffer));
             let touched: BTreeSet<u32> = touched.collect();
             for (index, buffer) in plan.buffers.iter().enumerate() {
-                let BufferKind::Weight(name) = &buffer.kind else { continue };
+                if !matches!(buffer.kind, BufferKind::Weight(_) | BufferKind::Joined(_)) {
+                    continue;
+                }
                 if touched.contains(&(index as u32)) {
-                    used.insert((name.clone(), buffer.dtype));
+                    used.extend(key(buffer).map(|(key, _)| key));
                 } else {
                     memory.fixed[index] = None;
                 }
@@ -182,24 +197,38 @@ impl Session {
     }
 }
 
-fn needed(bundle: &Bundle) -> Result<BTreeMap<(String, DType), Vec<usize>>, BindError> {
+/// The weights of a buffer and their shapes.
+fn key(buffer: &Buffer) -> Result<(Key, Vec<Vec<usize>>), BindError> {
+    let weights = buffer.weights().map_err(BindError::Size)?;
+    let (names, shapes) = weights.into_iter().map(|(name, shape)| (name.to_owned(), shape)).unzip();
+    Ok(((names, buffer.dtype), shapes))
+}
+
+/// Weights some step or output reads; those merged into others where they stand are read only there.
+fn needed(bundle: &Bundle) -> Result<BTreeMap<Key, Vec<Vec<usize>>>, BindError> {
     let mut needed = BTreeMap::new();
-    for buffer in bundle.plans.iter().flat_map(|p| &p.buffers) {
-        let Buffer { kind, dtype, .. } = buffer;
-        if let BufferKind::Weight(name) = kind {
-            needed.insert((name.clone(), *dtype), buffer.extents(&[]).map_err(BindError::Size)?);
+    for plan in &bundle.plans {
+        let steps = plan.bind.iter().chain(&plan.steps).flat_map(Plan::touched);
+        let touched: BTreeSet<u32> = steps.chain(plan.outputs.iter().map(|o| o.buffer)).collect();
+        for at in touched {
+            let buffer = &plan.buffers[at as usize];
+            if matches!(buffer.kind, BufferKind::Weight(_) | BufferKind::Joined(_)) {
+                needed.extend([key(buffer)?]);
+            }
         }
     }
     Ok(needed)
 }
 
-fn check_all(source: &dyn WeightSource, needed: &BTreeMap<(String, DType), Vec<usize>>) -> Result<(), BindError> {
-    let check = |((name, dtype), shape): (&(String, DType), &Vec<usize>)| {
-        weights::check(name, source.tensor(name), *dtype, shape).err()
-    };
-    let mut faults: Vec<WeightFault> = needed.iter().filter_map(check).collect();
-    // A weight stored in two dtypes would be listed twice.
-    faults.dedup();
+fn check_all(source: &dyn WeightSource, needed: &BTreeMap<Key, Vec<Vec<usize>>>) -> Result<(), BindError> {
+    let mut faults: Vec<WeightFault> = Vec::new();
+    for ((names, dtype), shapes) in needed {
+        for (name, shape) in names.iter().zip(shapes) {
+            let fault = weights::check(name, source.tensor(name), *dtype, shape).err();
+            // A weight that is read in several places is listed once.
+            faults.extend(fault.filter(|fault| !faults.contains(fault)));
+        }
+    }
     if faults.is_empty() { Ok(()) } else { Err(BindError::Weights(faults)) }
 }
 
@@ -227,7 +256,7 @@ fn numbers(at: usize, plan: &Plan, bundle: &Bundle, origins: &mut Origins) -> Re
     let mut numbers: Vec<Option<u32>> = vec![None; plan.buffers.len()];
     for (index, buffer) in plan.buffers.iter().enumerate() {
         numbers[index] = match &buffer.kind {
-            BufferKind::Weight(name) => Some(origins.number(Origin::Weight(name.clone(), buffer.dtype))),
+            BufferKind::Weight(_) | BufferKind::Joined(_) => Some(origins.number(Origin::Weight(key(buffer)?.0))),
             BufferKind::Bound if writes[index] > 1 => {
                 Some(origins.number(Origin::Own { plan: at, buffer: index as u32 }))
             }

@@ -14,7 +14,6 @@ pub use state::State;
 use crate::device::{Backend, Device, KernelId, Slice};
 use crate::error::{DynamicFault, OpenError, RunError};
 use enel_bundle::{Bundle, Kernel};
-use enel_types::DType;
 use prepare::Prepared;
 use state::StateEntry;
 use std::collections::BTreeMap;
@@ -27,7 +26,7 @@ pub struct Session {
     /// Per kernel of the bundle.
     kernels: Vec<KernelId>,
     /// Weights that steps of a run read; those only binding reads are given back after it.
-    weights: BTreeMap<(String, DType), Slice>,
+    weights: BTreeMap<bind::Key, Slice>,
     /// What binding computed; buffers of different plans that hold the same share memory.
     bound: Vec<Slice>,
     /// Per plan.

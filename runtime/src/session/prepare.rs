@@ -92,7 +92,7 @@ impl Session {
                     Some(offset_bytes) => Place::Workspace { offset_bytes, size_bytes },
                     None => Place::Nowhere,
                 },
-                BufferKind::Weight(_) | BufferKind::Bound => {
+                BufferKind::Weight(_) | BufferKind::Joined(_) | BufferKind::Bound => {
                     self.plans[at].fixed[index].map_or(Place::Nowhere, Place::Fixed)
                 }
                 BufferKind::State(name) => {

@@ -97,8 +97,7 @@ impl Session {
         let touched = plan.steps.iter().flat_map(Plan::touched).chain(plan.outputs.iter().map(|o| o.buffer));
         for buffer in touched {
             let kind = &plan.buffers[buffer as usize].kind;
-            let fixed = matches!(kind, BufferKind::Weight(_) | BufferKind::Bound);
-            if fixed && self.plans[at].fixed[buffer as usize].is_none() {
+            if kind.is_fixed() && self.plans[at].fixed[buffer as usize].is_none() {
                 return Err(RunError::NotBound { plan: plan.name.clone() });
             }
         }

@@ -94,6 +94,7 @@ impl Session {
             BufferKind::State(name) => Some(name.clone()),
             BufferKind::Input(_)
             | BufferKind::Weight(_)
+            | BufferKind::Joined(_)
             | BufferKind::Bound
             | BufferKind::Output(_)
             | BufferKind::Temp => None,

@@ -11,7 +11,12 @@ fn every_fault_of_a_checkpoint_is_listed_and_nothing_changes() {
         let mut bundle = plans::bundle();
         let mut second = bundle.plans[0].buffers[1].clone();
         second.kind = enel_bundle::BufferKind::Weight("v".into());
-        bundle.plans[0].buffers.push(second);
+        let shown = enel_bundle::Buffer { kind: enel_bundle::BufferKind::Output("shown".into()), ..second.clone() };
+        let plan = &mut bundle.plans[0];
+        let from = plan.buffers.len() as u32;
+        plan.buffers.extend([second, shown]);
+        plan.steps.push(enel_bundle::Step::Copy { from, to: from + 1 });
+        plan.outputs.push(enel_bundle::Port { name: "shown".into(), buffer: from + 1 });
         let mut session = session(bundle, device);
         let inputs = tensors(&[("x", numbers(&[1, 8], 0))]);
         let symbols = [("T", 1), ("B", 1)];
@@ -31,6 +36,33 @@ fn every_fault_of_a_checkpoint_is_listed_and_nothing_changes() {
         session.run("prefill", &symbols, &inputs).unwrap();
         assert!(session.bind(&wrong).is_err());
         session.run("prefill", &symbols, &inputs).expect("a refused binding leaves the old one");
+    }
+}
+
+#[test]
+fn joined_weights_lie_one_after_the_other() {
+    let piece = |weight: &str, rows| enel_bundle::Piece { weight: weight.into(), rows };
+    for (_, device) in devices() {
+        let mut bundle = plans::bundle();
+        for plan in &mut bundle.plans {
+            plan.buffers[1].kind = enel_bundle::BufferKind::Joined(vec![piece("first", 1), piece("rest", 3)]);
+        }
+        let whole = numbers(&[4, 8], 3);
+        let values = whole.to_f32().unwrap();
+        let part =
+            |rows: usize, from: usize| HostTensor::from_f32(&[rows, 8], &values[8 * from..8 * (from + rows)]).unwrap();
+        let inputs = tensors(&[("x", numbers(&[2, 8], 0))]);
+        let symbols = [("T", 2), ("B", 1)];
+        let mut joined = session(bundle, device);
+        let missing = joined.bind(&tensors(&[("first", part(1, 0))])).unwrap_err();
+        assert!(
+            matches!(missing, BindError::Weights(faults) if faults == [WeightFault::Missing { name: "rest".into() }])
+        );
+        joined.bind(&tensors(&[("first", part(1, 0)), ("rest", part(3, 1))])).unwrap();
+        let mut plain = session(plans::bundle(), Device::open("cpu:1").unwrap());
+        plain.bind(&tensors(&[("w", whole)])).unwrap();
+        let expected = plain.run("prefill", &symbols, &inputs).unwrap();
+        assert_eq!(joined.run("prefill", &symbols, &inputs).unwrap(), expected);
     }
 }
 
