@@ -8,7 +8,6 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(
     version,
-    about,
     after_help = "Examples:\n  enel caption samples/chair.ply\n  enel data preview samples/chair.ply\n  \
     enel model fetch smollm2\n  enel chat --model smollm2\n  enel doctor\n  \
     enel conformance fixtures --device cpu"
