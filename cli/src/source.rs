@@ -1,8 +1,9 @@
 //! Which graphs does MODEL name? A preset, a `.tir` file, or a model folder.
 
 use anyhow::{Context, Result, bail};
-use enel_ir::{Graph, parse, verify};
-use enel_model::{Bounds, EnelConfig, Goal, TapLevel, embed_graph, prefill_graph, step_graph};
+use enel_ir::{DType, Graph, parse, verify};
+use enel_model::{Bounds, EnelConfig, Extent, Goal, LlamaConfig, TapLevel, embed_graph, prefill_graph, step_graph};
+use enel_passes::Mode;
 use std::path::Path;
 
 /// The graphs of one program, and the model they belong to, if any.
@@ -17,28 +18,55 @@ pub struct Source {
 /// Names `EnelConfig::preset` knows.
 pub const PRESETS: [&str; 5] = ["tiny", "small", "enel-135m", "enel-7b", "enel-13b"];
 
-/// Reads what `model` names.
+/// Rows of one call that can be scored: tokens of the longest label.
+pub const MAX_SCORED: usize = 512;
+
+/// Reads what `model` names; `mode` says how a preset's matrices are stored.
 ///
 /// # Errors
 /// A file that cannot be read, does not parse or breaks rules; a name that is no preset.
-pub fn load(model: &str) -> Result<Source> {
+pub fn load(model: &str, mode: Mode) -> Result<Source> {
     if model.ends_with(".tir") {
         return Ok(Source { graphs: vec![read_graph(Path::new(model))?], preset: None });
     }
     let Some(config) = EnelConfig::preset(model) else {
         bail!("`{model}` is neither a .tir file nor a preset ({})", PRESETS.join(", "));
     };
-    Ok(Source { graphs: model_graphs(&config)?, preset: Some(model.to_owned()) })
+    Ok(Source { graphs: model_graphs(&config, mode)?, preset: Some(model.to_owned()) })
 }
 
 /// Embed, prefill and step of a model.
 ///
 /// # Errors
 /// A config without graphs.
-pub fn model_graphs(config: &EnelConfig) -> Result<Vec<Graph>> {
-    let bounds = Bounds::default();
-    let (embed, _) = embed_graph(&config.point, Some(config.llama.hidden_size), &bounds, TapLevel::Off)?;
-    Ok(vec![embed, prefill_graph(config, &bounds)?, step_graph(&config.llama, &bounds, Goal::Logits)?])
+pub fn model_graphs(config: &EnelConfig, mode: Mode) -> Result<Vec<Graph>> {
+    let (embed, _) = embed_graph(&config.point, Some(config.llama.hidden_size), &bounds(mode), TapLevel::Off)?;
+    Ok(vec![embed, prefill(config, mode)?, step(&config.llama, mode)?])
+}
+
+/// Prompts with clouds, as all commands run them.
+///
+/// # Errors
+/// A config without a graph.
+pub fn prefill(config: &EnelConfig, mode: Mode) -> Result<Graph> {
+    Ok(prefill_graph(config, &bounds(mode))?)
+}
+
+/// Tokens without clouds, as all commands run them: the rows they name are scored, up to [`MAX_SCORED`].
+///
+/// # Errors
+/// A config without a graph.
+pub fn step(config: &LlamaConfig, mode: Mode) -> Result<Graph> {
+    Ok(step_graph(config, &bounds(mode), Goal::LastLogits)?)
+}
+
+/// Sizes of a call, and how matrices are stored in a mode.
+pub fn bounds(mode: Mode) -> Bounds {
+    let storage = match mode {
+        Mode::F32 => DType::F32,
+        Mode::Bf16 => DType::BF16,
+    };
+    Bounds { storage, rows: Extent::range(1, MAX_SCORED), ..Bounds::default() }
 }
 
 /// A graph in text form, verified.

@@ -58,8 +58,8 @@ fn clouds_that_cannot_be_used_are_named() {
         ("nan.ply", (header(2) + "0 0 0\n1 nan 0\n").into_bytes(), "point 1"),
         ("empty.ply", header(0).into_bytes(), "no points"),
         ("cut.ply", std::fs::read(root().join(CHAIR)).unwrap()[..4000].to_vec(), "cut.ply"),
-        ("text.ply", b"hello".to_vec(), "neither"),
-        ("none.npy", Vec::new(), "neither"),
+        ("text.ply", b"hello".to_vec(), "it begins with `hello`"),
+        ("none.npy", Vec::new(), "it is empty"),
     ];
     for (name, bytes, told) in rows {
         let path = dir.path().join(name);

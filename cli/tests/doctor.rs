@@ -17,7 +17,7 @@ fn everything_is_looked_for_and_nothing_is_a_failure() {
     let ran = enel(&["doctor", "--json"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
-    let expected = ["cpu", "memory", "cuda", "CUDA compiler", "emulator", "LLaMA vocabulary"];
+    let expected = ["cpu", "memory", "cuda", "CUDA compiler", "emulator", "models", "LLaMA vocabulary"];
     assert_eq!(names(&report, "findings"), expected);
     assert_eq!(names(&report, "folders"), ["cache", "data"]);
     for finding in report["findings"].as_array().unwrap() {
@@ -38,6 +38,7 @@ fn a_bare_home_is_given_advice() {
     assert!(output.status.success());
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("put a LLaMA tokenizer.model at"), "{said}");
+    assert!(said.contains("enel model fetch smollm2"), "{said}");
     assert!(said.contains("(0.0 MiB)"), "{said}");
     // Looking changes nothing.
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 /// Compiles tensor graphs to kernels and plans, and runs them.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

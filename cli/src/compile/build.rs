@@ -44,7 +44,7 @@ pub fn build(args: &BuildArgs) -> Result<()> {
             Err(error) => bail!("`{name}` is no target ({error}); there are cpu, sm_80, sm_90a, compute_80"),
         }
     }
-    let source = source::load(&args.model)?;
+    let source = source::load(&args.model, args.front.mode.into())?;
     let graphs: Vec<_> = source.graphs.iter().collect();
     let mut bundle = device::build(&graphs, &args.front.config()?, &targets)?;
     if let Some(preset) = &source.preset {

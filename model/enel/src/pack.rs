@@ -300,8 +300,17 @@ impl CacheMap {
     /// # Errors
     /// [`PackError::NoSample`].
     pub fn reset(&mut self, sample: usize) -> Result<(), PackError> {
+        self.truncate(sample, 0)
+    }
+
+    /// Forgets what a sample has after its first `length` rows, for another continuation of them.
+    ///
+    /// # Errors
+    /// [`PackError::NoSample`].
+    pub fn truncate(&mut self, sample: usize, length: usize) -> Result<(), PackError> {
         let missing = PackError::NoSample { sample, samples: self.samples.len() };
-        self.samples.get_mut(sample).ok_or(missing)?.length = 0;
+        let region = self.samples.get_mut(sample).ok_or(missing)?;
+        region.length = region.length.min(length);
         Ok(())
     }
 }
@@ -365,6 +374,10 @@ mod tests {
         assert_eq!(full, Err(PackError::CacheFull { sample: 1, needed: 4, capacity: 3 }));
         assert_eq!(map.length(0), Some(3), "a refused append takes nothing in");
         assert!(matches!(map.append(&[(2, 1)]), Err(PackError::NoSample { .. })));
+        map.truncate(0, 2).unwrap();
+        assert_eq!(map.append(&[(0, 1)]).unwrap().rows.position, [2], "the third row is taken again");
+        map.truncate(0, 9).unwrap();
+        assert_eq!(map.length(0), Some(3), "nothing is invented");
         map.reset(1).unwrap();
         assert_eq!(map.append(&[(1, 1)]).unwrap().slot, [4]);
         assert!(matches!(CacheMap::new(&[usize::MAX, 2]), Err(PackError::TooMany { .. })));

@@ -1,21 +1,21 @@
-//! Which coloured points does a file hold?
+//! Which coloured points does a file hold? Clouds give theirs, meshes are sampled by area.
 //!
-//! The kind of a file is told by its first bytes. Every coordinate and colour of a loaded cloud is finite, colours lie
-//! in 0 to 1, and there is at least one point.
+//! Every coordinate and colour of a loaded cloud is finite, colours lie in 0 to 1, and there is at least one point.
 //!
-//! Colours: 8-bit and 16-bit unsigned channels of `.ply` are divided by 255 and 65535. All others have no stated
-//! range: if every channel of the cloud is at most 1 (a hair above counts as 1) they are taken as they are, else as 0
-//! to 255. Nothing below 0 or above 255 is accepted.
+//! Colours: 8-bit and 16-bit unsigned channels of formats that have such are divided by 255 and 65535. All others have
+//! no stated range: if every channel of the cloud is at most 1 (a hair above counts as 1) they are taken as they are,
+//! else as 0 to 255. Nothing below 0 or above 255 is accepted.
 
 use std::path::{Path, PathBuf};
 
-use crate::npy::{NpyArray, NpyError};
-use crate::ply::{self, PlyError};
-
-/// Files beyond this are refused: 4 GiB hold 178 million points with colours.
-const MAX_FILE_BYTES: u64 = 4 << 30;
-/// Rounding of a writer may push a full channel this far above 1.
-const COLOUR_SLACK: f32 = 1e-3;
+use crate::beside::{Beside, read_file};
+use crate::collect::{Collected, Collector, ColourScale, Layout};
+use crate::fault::{Fault, shown};
+use crate::kind::{Ending, FileKind, kind_of};
+use crate::mesh::{Mesh, gltf, obj, off, sample, stl};
+use crate::note::Note;
+use crate::ply::Content;
+use crate::{arrays, columns, las, pcd, ply};
 
 /// Points, with colours if the file has them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,179 +38,199 @@ pub enum CloudError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is larger than any cloud should be.
-    #[error("{} has {bytes} B, at most {limit_bytes} B are read; sub-sample it first", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its size.
-        bytes: u64,
-        /// The limit.
-        limit_bytes: u64,
-    },
-    /// The first bytes are of no known kind.
-    #[error("{} is neither .npy nor .ply by its first bytes; convert it to one of these", path.display())]
+    /// Neither the first bytes nor the name are of a known kind.
+    #[error("{} is of no kind that is read ({advice}); expected one of {}", path.display(), Ending::list(Ending::ALL))]
     UnknownKind {
         /// The file.
         path: PathBuf,
+        /// What it seems to be and what to do.
+        advice: String,
     },
-    /// Not a usable `.npy` file.
-    #[error("cannot use {}", path.display())]
-    Npy {
+    /// The file is of a known kind and not usable.
+    #[error("cannot use {} as .{kind}", path.display())]
+    Broken {
         /// The file.
         path: PathBuf,
+        /// Its format.
+        kind: FileKind,
         /// Its fault.
         #[source]
-        source: NpyError,
-    },
-    /// Not a usable `.ply` file.
-    #[error("cannot use {}", path.display())]
-    Ply {
-        /// The file.
-        path: PathBuf,
-        /// Its fault.
-        #[source]
-        source: PlyError,
-    },
-    /// An array that is no list of points.
-    #[error("{} has the shape {shape:?}, expected [points, 3] or [points, 6]: x, y, z and red, green, blue", path.display())]
-    Shape {
-        /// The file.
-        path: PathBuf,
-        /// Its shape.
-        shape: Vec<usize>,
-    },
-    /// A cloud without points.
-    #[error("{} holds no points; at least one is needed", path.display())]
-    NoPoints {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A coordinate or colour that is no number.
-    #[error("point {index} of {} has {channel} = {value}; remove such points first", path.display())]
-    NotFinite {
-        /// The file.
-        path: PathBuf,
-        /// The point, from 0.
-        index: usize,
-        /// Which number of it.
-        channel: &'static str,
-        /// NaN or infinity.
-        value: f32,
-    },
-    /// A colour outside any range in use.
-    #[error("point {index} of {} has {channel} = {value}, expected 0 to 1 or 0 to 255 throughout", path.display())]
-    Colour {
-        /// The file.
-        path: PathBuf,
-        /// The point, from 0.
-        index: usize,
-        /// Which channel.
-        channel: &'static str,
-        /// Its value.
-        value: f32,
+        source: Fault,
     },
 }
 
-/// Points as a reader found them, before checks.
+/// An axis of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// The first coordinate.
+    X,
+    /// The second.
+    Y,
+    /// The third.
+    Z,
+}
+
+/// How files become clouds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadConfig {
+    /// The axis that points up in the file; the cloud is turned so that y does. `None` leaves axes as they are.
+    pub up: Option<Axis>,
+    /// Points drawn from a mesh.
+    pub mesh_points: usize,
+    /// More points than this are thinned, at random, while they are read.
+    pub max_points: usize,
+    /// Seed of drawing and thinning.
+    pub seed: u64,
+}
+
+impl Default for LoadConfig {
+    /// 8192 points of a mesh, as the paper's model takes; at most 2^22 points, 100 MB in memory.
+    fn default() -> Self {
+        Self { up: None, mesh_points: 8192, max_points: 1 << 22, seed: 0 }
+    }
+}
+
+/// What a file held and what was done to it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct RawCloud {
-    pub(crate) xyz: Vec<[f32; 3]>,
-    pub(crate) rgb: Option<Vec<[f32; 3]>>,
-    pub(crate) scale: ColourScale,
-}
-
-/// What a full colour channel is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum ColourScale {
-    Full(f32),
-    /// To be told from the values.
-    Unknown,
+pub struct LoadReport {
+    /// Its format.
+    pub kind: FileKind,
+    /// Points, or vertices of a mesh.
+    pub n_vertices: u64,
+    /// Triangles of a mesh, polygons counted as triangles.
+    pub n_triangles: Option<usize>,
+    /// What a user should know.
+    pub notes: Vec<Note>,
 }
 
 impl Cloud {
-    /// Reads a `.npy` or `.ply` file.
+    /// Reads a cloud, or samples a mesh, as [`LoadConfig::default`] says.
     ///
     /// # Errors
     /// [`CloudError`], naming the file, what was expected and what to do.
     pub fn load(path: &Path) -> Result<Self, CloudError> {
-        let read = |source| CloudError::Read { path: path.to_owned(), source };
-        let bytes = std::fs::metadata(path).map_err(read)?.len();
-        if bytes > MAX_FILE_BYTES {
-            return Err(CloudError::TooLarge { path: path.to_owned(), bytes, limit_bytes: MAX_FILE_BYTES });
-        }
-        Self::from_bytes(&std::fs::read(path).map_err(read)?, path)
+        Self::open(path, &LoadConfig::default()).map(|(cloud, _)| cloud)
     }
 
-    /// Reads the bytes of a file; `path` is only named in errors.
+    /// Reads a cloud, or samples a mesh; says what was done.
+    ///
+    /// # Errors
+    /// As [`Cloud::load`].
+    pub fn open(path: &Path, config: &LoadConfig) -> Result<(Self, LoadReport), CloudError> {
+        let bytes = read_file(path).map_err(|source| CloudError::Read { path: path.to_owned(), source })?;
+        Self::parse(&bytes, path, config)
+    }
+
+    /// Reads the bytes of a file; `path` is named in errors, and files a mesh refers to are looked for beside it.
     ///
     /// # Errors
     /// As [`Cloud::load`].
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, CloudError> {
-        let raw = if bytes.starts_with(b"\x93NUMPY") {
-            let array = NpyArray::parse(bytes).map_err(|source| CloudError::Npy { path: path.to_owned(), source })?;
-            from_array(&array)
-                .ok_or_else(|| CloudError::Shape { path: path.to_owned(), shape: array.shape().to_vec() })?
-        } else if bytes.starts_with(b"ply\n") || bytes.starts_with(b"ply\r") {
-            ply::parse(bytes).map_err(|source| CloudError::Ply { path: path.to_owned(), source })?
-        } else {
-            return Err(CloudError::UnknownKind { path: path.to_owned() });
+        Self::parse(bytes, path, &LoadConfig::default()).map(|(cloud, _)| cloud)
+    }
+
+    fn parse(bytes: &[u8], path: &Path, config: &LoadConfig) -> Result<(Self, LoadReport), CloudError> {
+        let unknown = || CloudError::UnknownKind { path: path.to_owned(), advice: advice(bytes) };
+        let kind = kind_of(bytes, path).ok_or_else(unknown)?;
+        let broken = |source| CloudError::Broken { path: path.to_owned(), kind, source };
+        let (mut cloud, report) = read(bytes, (kind, path), config).map_err(broken)?;
+        turn(&mut cloud, config.up);
+        Ok((cloud, report))
+    }
+}
+
+/// Words for formats that are not read.
+fn advice(bytes: &[u8]) -> String {
+    let known: [(&[u8], &str); 8] = [
+        (b"ASTM-E57", "an E57 scan: export it as .ply or .las"),
+        (b"Kaydara FBX", "an FBX scene: export it as .glb"),
+        (b"BLENDER", "a Blender file: export it as .glb"),
+        (b"<?xml", "XML, perhaps COLLADA or X3D: export it as .glb or .obj"),
+        (b"#VRML", "a VRML scene: export it as .glb or .obj"),
+        (b"\x1f\x8b", "compressed by gzip: unpack it first"),
+        (b"\x89HDF", "an HDF5 file: save its points with numpy.save"),
+        (b"\x80", "perhaps pickled by Python: save its points with numpy.save"),
+    ];
+    match known.iter().find(|(mark, _)| bytes.starts_with(mark)) {
+        Some((_, text)) => (*text).to_owned(),
+        None if bytes.is_empty() => "it is empty".to_owned(),
+        None => format!("it begins with `{}`", shown(&bytes[..bytes.len().min(8)])),
+    }
+}
+
+fn read(bytes: &[u8], (kind, path): (FileKind, &Path), config: &LoadConfig) -> Result<(Cloud, LoadReport), Fault> {
+    let mut out = Collector::new(config.max_points, config.seed);
+    let mut report = LoadReport { kind, n_vertices: 0, n_triangles: None, notes: Vec::new() };
+    let notes = &mut report.notes;
+    let beside = Beside::new(path);
+    let mesh = match kind {
+        FileKind::Npy => arrays::read_npy(bytes, &mut out).map(|()| None)?,
+        FileKind::Npz => arrays::read_npz(bytes, &mut out).map(|()| None)?,
+        FileKind::Las => las::read(bytes, &mut out).map(|()| None)?,
+        FileKind::Pcd => {
+            let n_points = pcd::read(bytes, &mut out)?;
+            notes.extend((n_points > 0).then_some(Note::Holes { n_points }));
+            None
+        }
+        FileKind::Columns => {
+            let has_normals = columns::read(bytes, &mut out)?;
+            notes.extend(has_normals.then_some(Note::Normals));
+            None
+        }
+        FileKind::Ply => match ply::parse(bytes, &mut out)? {
+            Content::Points => None,
+            Content::Mesh(mesh) => Some(mesh),
+        },
+        FileKind::Obj => Some(obj::read(bytes, beside, notes)?),
+        FileKind::Stl => Some(stl::read(bytes)?),
+        FileKind::Off => Some(off::read(bytes)?),
+        FileKind::Gltf => Some(gltf::read(bytes, beside, notes)?),
+    };
+    let cloud = match mesh {
+        Some(mesh) => surface(mesh, config, &mut report)?,
+        None => points(out, &mut report)?,
+    };
+    Ok((cloud, report))
+}
+
+fn points(out: Collector, report: &mut LoadReport) -> Result<Cloud, Fault> {
+    let Collected { cloud, n_seen, origin } = out.finish()?;
+    report.n_vertices = n_seen;
+    let n_kept = cloud.xyz.len();
+    report.notes.extend((n_seen > n_kept as u64).then_some(Note::Thinned { n_given: n_seen, n_kept }));
+    report.notes.extend((origin != [0.0; 3]).then_some(Note::Moved { origin }));
+    Ok(cloud)
+}
+
+fn surface(mesh: Mesh, config: &LoadConfig, report: &mut LoadReport) -> Result<Cloud, Fault> {
+    report.n_triangles = Some(mesh.n_triangles());
+    if let Some(cloud) = sample::sample(&mesh, config.mesh_points.max(1), config.seed)? {
+        report.n_vertices = mesh.n_vertices() as u64;
+        return Ok(cloud);
+    }
+    if mesh.n_triangles() > 0 {
+        report.notes.push(Note::NoSurface);
+    } else {
+        report.n_triangles = None;
+    }
+    let Cloud { xyz, rgb } = mesh.into_vertices();
+    let mut out = Collector::new(config.max_points, config.seed);
+    let colour = rgb.is_some().then_some(ColourScale::Full(1.0));
+    out.begin(Layout { colour, is_f32: true, n_max: xyz.len() });
+    for (row, xyz) in xyz.iter().enumerate() {
+        out.push(xyz.map(f64::from), rgb.as_ref().map_or([0.0; 3], |rgb| rgb[row]))?;
+    }
+    points(out, report)
+}
+
+/// Turns the axis that points up to y; handedness stays.
+fn turn(cloud: &mut Cloud, up: Option<Axis>) {
+    for point in &mut cloud.xyz {
+        let [x, y, z] = *point;
+        *point = match up {
+            None | Some(Axis::Y) => [x, y, z],
+            Some(Axis::Z) => [x, z, -y],
+            Some(Axis::X) => [-y, x, z],
         };
-        check(raw, path)
     }
-}
-
-/// `None` when the shape is not one of a cloud.
-fn from_array(array: &NpyArray) -> Option<RawCloud> {
-    let &[n_points, n_channels @ (3 | 6)] = array.shape() else { return None };
-    let values = array.to_f32();
-    let mut xyz = Vec::with_capacity(n_points);
-    let mut rgb = Vec::with_capacity(if n_channels == 6 { n_points } else { 0 });
-    for row in values.chunks_exact(n_channels) {
-        xyz.push([row[0], row[1], row[2]]);
-        if n_channels == 6 {
-            rgb.push([row[3], row[4], row[5]]);
-        }
-    }
-    Some(RawCloud { xyz, rgb: (n_channels == 6).then_some(rgb), scale: ColourScale::Unknown })
-}
-
-fn check(raw: RawCloud, path: &Path) -> Result<Cloud, CloudError> {
-    let RawCloud { xyz, mut rgb, scale } = raw;
-    let path = || path.to_owned();
-    if xyz.is_empty() {
-        return Err(CloudError::NoPoints { path: path() });
-    }
-    if let Some((index, channel, value)) = find(&xyz, ["x", "y", "z"], |value| !value.is_finite()) {
-        return Err(CloudError::NotFinite { path: path(), index, channel, value });
-    }
-    if let Some(rgb) = &mut rgb {
-        let names = ["red", "green", "blue"];
-        if let Some((index, channel, value)) = find(rgb, names, |value| !value.is_finite()) {
-            return Err(CloudError::NotFinite { path: path(), index, channel, value });
-        }
-        let full = match scale {
-            ColourScale::Full(full) => full,
-            ColourScale::Unknown if rgb.as_flattened().iter().all(|&value| value <= 1.0 + COLOUR_SLACK) => 1.0,
-            ColourScale::Unknown => 255.0,
-        };
-        if let Some((index, channel, value)) =
-            find(rgb, names, |value| value < 0.0 || value > full * (1.0 + COLOUR_SLACK))
-        {
-            return Err(CloudError::Colour { path: path(), index, channel, value });
-        }
-        rgb.as_flattened_mut().iter_mut().for_each(|value| *value = (*value / full).min(1.0));
-    }
-    Ok(Cloud { xyz, rgb })
-}
-
-/// The first number `is_wrong` says yes to: its point, its name, its value.
-fn find(
-    rows: &[[f32; 3]],
-    names: [&'static str; 3],
-    is_wrong: impl Fn(f32) -> bool,
-) -> Option<(usize, &'static str, f32)> {
-    let flat = rows.as_flattened();
-    let at = flat.iter().position(|&value| is_wrong(value))?;
-    Some((at / 3, names[at % 3], flat[at]))
 }

@@ -1,6 +1,7 @@
 //! What sizes does a model folder's `config.json` state?
 //!
-//! The keys of Hugging Face LLaMA, and beside them an optional `point_backbone_config` with the released names.
+//! The keys of Hugging Face LLaMA, and beside them an optional `point_backbone_config` with the released names; a
+//! released configuration has `point_backbone` instead, and the sizes of the paper.
 //! Law: a configuration that is returned is consistent; unknown keys are left alone.
 
 use std::path::{Path, PathBuf};
@@ -128,6 +129,42 @@ pub struct PointTokenIds {
     pub end: u32,
 }
 
+/// Name of the token embedding in released configurations, which leave its sizes to the code.
+const RELEASED_BACKBONE: &str = "PointNN";
+
+/// The keys of a released configuration: names of marks at the top, sizes nowhere.
+#[derive(Deserialize)]
+struct ReleasedPoint {
+    point_backbone: Option<String>,
+    #[serde(default = "default_true")]
+    mm_use_point_start_end: bool,
+    #[serde(rename = "DEFAULT_POINT_PATCH_TOKEN", default = "default_patch")]
+    patch: String,
+    #[serde(rename = "DEFAULT_POINT_START_TOKEN", default = "default_start")]
+    start: String,
+    #[serde(rename = "DEFAULT_POINT_END_TOKEN", default = "default_end")]
+    end: String,
+}
+
+impl ReleasedPoint {
+    /// **Source** the released configuration file of the token embedding, and arXiv 2502.09620 v4, appendix A.2.
+    fn config(self) -> PointConfig {
+        PointConfig {
+            point_dims: default_point_dims(),
+            embed_dim: 288,
+            group_size: 81,
+            input_points: 1024,
+            num_stages: default_stages(),
+            projection_hidden_dim: vec![1024, 2048],
+            mm_use_point_start_end: self.mm_use_point_start_end,
+            default_point_patch_token: self.patch,
+            default_point_start_token: self.start,
+            default_point_end_token: self.end,
+            point_token_ids: None,
+        }
+    }
+}
+
 // The defaults of Hugging Face's LLaMA configuration.
 fn default_eps() -> f64 {
     1e-6
@@ -178,8 +215,17 @@ impl LlamaConfig {
     /// [`ConfigError`].
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, ConfigError> {
         let json = |source| ConfigError::Json { path: path.to_owned(), source };
-        let config: Self = serde_json::from_slice(bytes).map_err(json)?;
-        match config.fault() {
+        let mut config: Self = serde_json::from_slice(bytes).map_err(json)?;
+        let mut fault = None;
+        if config.point_backbone_config.is_none() {
+            let released: ReleasedPoint = serde_json::from_slice(bytes).map_err(json)?;
+            match released.point_backbone.as_deref() {
+                None => {}
+                Some(RELEASED_BACKBONE) => config.point_backbone_config = Some(released.config()),
+                Some(other) => fault = Some(("point_backbone", other.to_owned(), RELEASED_BACKBONE.to_owned())),
+            }
+        }
+        match fault.or_else(|| config.fault()) {
             None => Ok(config),
             Some((key, value, expected)) => Err(ConfigError::Value { path: path.to_owned(), key, value, expected }),
         }
@@ -322,6 +368,17 @@ mod tests {
     }
 
     #[test]
+    fn a_released_configuration_has_the_paper_s_sizes() {
+        let keys = r#""point_backbone": "PointNN", "mm_use_point_start_end": true, "DEFAULT_POINT_END_TOKEN": "<end>""#;
+        let text = VICUNA.replace("32000,", "32003,").replacen('{', &format!("{{{keys}, "), 1);
+        let point = parse(&text).unwrap().point_backbone_config.unwrap();
+        assert_eq!((point.n_tokens(), point.output_dim(), point.group_size), (129, 2304, 81));
+        assert_eq!((&*point.default_point_start_token, &*point.default_point_end_token), ("<point_start>", "<end>"));
+        let error = parse(&text.replace("PointNN", "PointBERT")).unwrap_err().to_string();
+        assert!(error.contains("PointBERT") && error.contains("PointNN"), "{error}");
+    }
+
+    #[test]
     fn faults_name_the_key() {
         let rows = [
             ("\"hidden_size\": 4096", "\"hidden_size\": 4097", "hidden_size"),
@@ -338,6 +395,20 @@ mod tests {
         for (from, to, key) in rows {
             let error = parse(&VICUNA.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains("config.json"), "{to}: {error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn altered_files_never_panic(at in 0usize..400, byte in proptest::prelude::any::<u8>(), cut in 0usize..400) {
+            let mut bytes = VICUNA.as_bytes().to_vec();
+            let len = bytes.len();
+            bytes[at % len] = byte;
+            for bytes in [&bytes[..], &bytes[..cut % len]] {
+                if let Ok(config) = LlamaConfig::from_bytes(bytes, Path::new("config.json")) {
+                    proptest::prop_assert!(config.head_size() * config.num_attention_heads > 0);
+                }
+            }
         }
     }
 }

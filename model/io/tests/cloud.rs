@@ -14,6 +14,11 @@ fn load(bytes: &[u8]) -> Result<Cloud, CloudError> {
     Cloud::from_bytes(bytes, Path::new("some/cloud"))
 }
 
+/// An error and its causes, as the commands print them.
+fn chain(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", chain(source)))
+}
+
 #[test]
 fn arrays_of_three_and_six_columns_are_clouds() {
     let plain = load(&npy(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])).unwrap();
@@ -45,18 +50,19 @@ fn ply_bytes_are_of_255_whatever_their_values() {
 fn faults_name_the_file_and_the_point() {
     let rows = [
         (npy(&[0, 3], &[]), "holds no points"),
-        (npy(&[2, 4], &[0.0; 8]), "[2, 4]"),
+        (npy(&[2, 4], &[0.0; 8]), "[2, 4], expected [points, 3]"),
         (npy(&[6], &[0.0; 6]), "[points, 3] or [points, 6]"),
         (npy(&[2, 3], &[0.0, 0.0, 0.0, 0.0, f32::NAN, 0.0]), "point 1"),
         (npy(&[1, 3], &[0.0, 0.0, f32::INFINITY]), "z = inf"),
         (npy(&[1, 6], &[0.0, 0.0, 0.0, 0.0, -0.1, 0.0]), "green = -0.1"),
         (npy(&[1, 6], &[0.0, 0.0, 0.0, 300.0, 0.0, 0.0]), "red = 300"),
         (npy(&[1, 6], &[0.0, 0.0, 0.0, 0.0, 0.0, f32::NAN]), "blue = NaN"),
-        (b"solid thing".to_vec(), "neither .npy nor .ply"),
-        (Vec::new(), "neither .npy nor .ply"),
+        (b"solid thing".to_vec(), "it begins with `solid th`"),
+        (b"<?xml version".to_vec(), "export it as .glb or .obj"),
+        (Vec::new(), "it is empty"),
     ];
     for (bytes, part) in rows {
-        let text = load(&bytes).unwrap_err().to_string();
+        let text = chain(&load(&bytes).unwrap_err());
         assert!(text.contains(part) && text.contains("some/cloud"), "{text}");
     }
     let missing = Cloud::load(Path::new("no/such/file.npy")).unwrap_err().to_string();

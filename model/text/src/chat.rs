@@ -71,10 +71,11 @@ impl Template {
         Self::Vicuna { system: VICUNA_SYSTEM.to_owned() }
     }
 
-    /// The template a tokenizer's marks tell of: ChatML if it has `<|im_start|>`, else Vicuna v1.1.
+    /// The template a tokenizer's marks tell of: ChatML if it has `<|im_start|>`, with the system text of its folder, else
+    /// Vicuna v1.1.
     pub fn of(tokenizer: &Tokenizer) -> Self {
         match tokenizer.id("<|im_start|>") {
-            Some(_) => Self::ChatMl { system: None },
+            Some(_) => Self::ChatMl { system: tokenizer.chat_system().map(str::to_owned) },
             None => Self::vicuna(),
         }
     }

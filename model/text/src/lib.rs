@@ -1,10 +1,11 @@
 //! Which token ids a text becomes, which text ids become, and which id comes next.
 //!
 //! [`Tokenizer`] reads SentencePiece and Hugging Face files, [`chat`] turns conversations into prompts and labels,
-//! [`sample`] picks tokens, [`fetch`] gets the LLaMA vocabulary, [`golden`] replays recorded conversations.
+//! [`sample`] picks tokens, [`export`] and [`fetch`] make tokenizer files, [`golden`] replays recorded conversations.
 //! Law: same files, same text, same ids, on every machine. Nothing here knows tensors or devices.
 
 pub mod chat;
+pub mod export;
 pub mod fetch;
 pub mod golden;
 mod hf;

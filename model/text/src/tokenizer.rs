@@ -90,6 +90,8 @@ pub enum TokenizerError {
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     pub(crate) kind: Kind,
+    /// What the folder's template says before a conversation.
+    pub(crate) chat_system: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,10 +115,12 @@ impl Tokenizer {
         if spm_path.is_file() && is_legacy {
             let mut legacy = Self::from_spm_file(&spm_path)?;
             add_listed_marks(&mut legacy, &dir.join("added_tokens.json"))?;
-            return Ok(Self { kind: Kind::Legacy(Box::new(legacy)) });
+            let chat_system = config.chat_system();
+            return Ok(Self { kind: Kind::Legacy(Box::new(legacy)), chat_system });
         }
         if json_path.is_file() {
             let mut tokenizer = Self::from_file(&json_path)?;
+            tokenizer.chat_system = config.chat_system();
             let special: FolderConfig = read_json(&dir.join("special_tokens_map.json"))?.unwrap_or_default();
             if let Kind::Hf(hf) = &mut tokenizer.kind {
                 let find = |hf: &HfTokenizer, a: &Option<Mark>, b: &Option<Mark>| {
@@ -143,15 +147,15 @@ impl Tokenizer {
             let bytes = read_limited(path)?;
             let json_error = |detail| TokenizerError::Json { path: path.to_owned(), detail };
             let hf = HfTokenizer::from_bytes(&bytes).map_err(json_error)?;
-            return Ok(Self { kind: Kind::Hf(Box::new(hf)) });
+            return Ok(Self { kind: Kind::Hf(Box::new(hf)), chat_system: None });
         }
         let legacy = Self::from_spm_file(path)?;
-        Ok(Self { kind: Kind::Legacy(Box::new(legacy)) })
+        Ok(Self { kind: Kind::Legacy(Box::new(legacy)), chat_system: None })
     }
 
     /// A tokenizer over a SentencePiece model already in memory.
     pub fn from_spm(model: SpmModel) -> Self {
-        Self { kind: Kind::Legacy(Box::new(Legacy::new(model))) }
+        Self { kind: Kind::Legacy(Box::new(Legacy::new(model))), chat_system: None }
     }
 
     fn from_spm_file(path: &Path) -> Result<Legacy, TokenizerError> {
@@ -235,6 +239,11 @@ impl Tokenizer {
         }
     }
 
+    /// What the folder's template says before a conversation, where that is plain text.
+    pub fn chat_system(&self) -> Option<&str> {
+        self.chat_system.as_deref()
+    }
+
     /// The id batches are padded with: the unknown piece for LLaMA, else the named padding mark, else the end mark.
     pub fn pad_id(&self) -> Option<u32> {
         match &self.kind {
@@ -255,6 +264,27 @@ struct FolderConfig {
     bos_token: Option<Mark>,
     eos_token: Option<Mark>,
     pad_token: Option<Mark>,
+    /// A text, or a list of them with names.
+    chat_template: Option<Value>,
+}
+
+impl FolderConfig {
+    /// The text a ChatML template puts before a conversation that has no system turn.
+    ///
+    /// The templates of SmolLM2 and Qwen2 hold it in one string; one that is put together otherwise is not understood.
+    fn chat_system(&self) -> Option<String> {
+        let template = match self.chat_template.as_ref()? {
+            Value::String(text) => text,
+            Value::Array(list) => list.iter().find(|entry| entry["name"] == "default")?["template"].as_str()?,
+            _ => return None,
+        };
+        let (_, rest) = template.split_once("<|im_start|>system")?;
+        // A line end, or Jinja's spelling of it.
+        let rest = rest.strip_prefix('\n').or_else(|| rest.strip_prefix("\\n"))?;
+        let (text, _) = rest.split_once("<|im_end|>")?;
+        let is_plain = !text.is_empty() && !text.contains(['{', '}', '\'', '"', '\\']);
+        is_plain.then(|| text.to_owned())
+    }
 }
 
 /// A mark is written as a string or as an object around it.
@@ -309,4 +339,23 @@ fn add_listed_marks(legacy: &mut Legacy, path: &Path) -> Result<(), TokenizerErr
         legacy.add(mark);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_s_own_system_text_is_found() {
+        let system =
+            |template: Value| FolderConfig { chat_template: Some(template), ..Default::default() }.chat_system();
+        let plain = "{% if x %}{{ '<|im_start|>system\nYou are kind<|im_end|>\n' }}{% endif %}";
+        assert_eq!(system(plain.into()).as_deref(), Some("You are kind"));
+        assert_eq!(system(plain.replace('\n', "\\n").into()).as_deref(), Some("You are kind"));
+        let named = serde_json::json!([{ "name": "tool" }, { "name": "default", "template": plain }]);
+        assert_eq!(system(named).as_deref(), Some("You are kind"));
+        for other in ["", "{{ '<|im_start|>system\n' + text + '<|im_end|>' }}", "<|im_start|>system\nnever ended"] {
+            assert_eq!(system(other.into()), None, "{other}");
+        }
+    }
 }

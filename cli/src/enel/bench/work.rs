@@ -1,15 +1,14 @@
 //! What is there to time? A compiled graph with weights and inputs of the right sizes, ready for its next run.
 
 use super::{BenchArgs, Work};
-use crate::compile::ModeArg;
-use crate::device;
 use crate::enel::engine::indices;
+use crate::{device, source};
 use anyhow::{Context, Result, bail};
 use enel_bundle::{Body, BufferKind, Bundle, Desc, Extent, Step, flops};
 use enel_ir::{DType, Graph, InputKind};
 use enel_lower::FrontConfig;
-use enel_model::{Bounds, CacheMap, EnelConfig, Goal, LlamaConfig, PRESETS, TapLevel, embed_graph, names, step_graph};
-use enel_passes::{Mode, Passes};
+use enel_model::{CacheMap, EnelConfig, LlamaConfig, PRESETS, TapLevel, embed_graph, names};
+use enel_passes::Passes;
 use enel_runtime::limits::GemmShape;
 use enel_runtime::{Device, HostTensor, HostTensors, RunOptions, RunOutput, Session, WeightSource, WeightView};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,19 +33,10 @@ pub(super) struct Workload {
 
 /// Compiles, binds and fills what `args` asks for.
 pub(super) fn prepare(args: &BenchArgs) -> Result<Workload> {
-    let storage = match args.mode {
-        ModeArg::F32 => DType::F32,
-        ModeArg::Bf16 => DType::BF16,
-    };
-    let bounds = Bounds { storage, ..Bounds::default() };
+    let mode = args.mode.into();
     let (graph, plan) = match args.work {
-        Work::Embed => (embed_graph(&point_config(args)?, None, &bounds, TapLevel::Off)?.0, "embed"),
-        Work::Prefill => (step_graph(&llama_config(args)?, &bounds, Goal::LastLogits)?, "step"),
-        Work::Decode => (step_graph(&llama_config(args)?, &bounds, Goal::Logits)?, "step"),
-    };
-    let mode = match args.mode {
-        ModeArg::F32 => Mode::F32,
-        ModeArg::Bf16 => Mode::Bf16,
+        Work::Embed => (embed_graph(&point_config(args)?, None, &source::bounds(mode), TapLevel::Off)?.0, "embed"),
+        Work::Prefill | Work::Decode => (source::step(&llama_config(args)?, mode)?, "step"),
     };
     let device = Device::open(&args.device).with_context(|| format!("cannot open device `{}`", args.device))?;
     eprintln!("compiling for {}", device.name());

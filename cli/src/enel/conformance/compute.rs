@@ -142,14 +142,15 @@ impl Lab {
         };
         let longest = samples.used().into_iter().max().unwrap_or(0);
         let points = host(points);
-        let start = Start { packed: &packed, point_row: &point_row, points: &points, capacity: longest + n_steps };
+        let start = Start { packed: &packed, point_row: &point_row, points: &points };
+        let capacity = longest + n_steps;
         let graphs = || -> Result<Vec<Graph>> {
             let bounds = Bounds::default();
-            Ok(vec![prefill_graph(&config, &bounds)?, step_graph(&config.llama, &bounds, Goal::Logits)?])
+            Ok(vec![prefill_graph(&config, &bounds)?, step_graph(&config.llama, &bounds, Goal::LastLogits)?])
         };
         let values = self
             .engine(&graphs()?, &weights)
-            .and_then(|engine| decode(engine, &start, (n_steps, config.llama.vocab_size)));
+            .and_then(|engine| decode((engine, capacity), &start, (n_steps, config.llama.vocab_size)));
         let layouts = ["new_ids", "step_logits"].map(|name| (name.to_owned(), Layout::Same)).into();
         Ok(Computed { parts: vec![Part { computed_on: "device", layouts, values }], used: samples.used() })
     }
@@ -220,9 +221,14 @@ impl Lab {
 }
 
 /// Greedy tokens and the scores that chose them, as the golden values have them.
-fn decode(engine: &mut Engine, start: &Start<'_>, (n_steps, vocab): (usize, usize)) -> Result<Tensors> {
+fn decode(
+    (engine, capacity): (&mut Engine, usize),
+    start: &Start<'_>,
+    (n_steps, vocab): (usize, usize),
+) -> Result<Tensors> {
     let n_samples = start.packed.last_row.len();
-    let (mut decoding, mut scores) = Decoding::start(engine, start)?;
+    let mut decoding = Decoding::new(engine, &vec![capacity; n_samples])?;
+    let mut scores = decoding.start(start)?;
     let mut ids = vec![0i64; n_samples * n_steps];
     let mut all = vec![0f32; n_samples * n_steps * vocab];
     for step in 0..n_steps {

@@ -106,10 +106,11 @@ trait Element: Copy {
     fn from_bytes(raw: &[u8], is_big: bool) -> Self;
     fn write(self, out: &mut Vec<u8>);
     fn as_f32(self) -> f32;
+    fn as_f64(self) -> f64;
 }
 
 macro_rules! element {
-    ($($ty:ty, $descr:literal, $as_f32:expr;)*) => {$(
+    ($($ty:ty, $descr:literal, $as_f32:expr, $as_f64:expr;)*) => {$(
         impl Element for $ty {
             const DESCR: &'static str = $descr;
             fn from_bytes(raw: &[u8], is_big: bool) -> Self {
@@ -124,22 +125,26 @@ macro_rules! element {
                 let convert: fn(Self) -> f32 = $as_f32;
                 convert(self)
             }
+            fn as_f64(self) -> f64 {
+                let convert: fn(Self) -> f64 = $as_f64;
+                convert(self)
+            }
         }
     )*};
 }
 
 element! {
-    u8, "|u1", |x| f32::from(x);
-    u16, "<u2", |x| f32::from(x);
-    u32, "<u4", |x| x as f32;
-    u64, "<u8", |x| x as f32;
-    i8, "|i1", |x| f32::from(x);
-    i16, "<i2", |x| f32::from(x);
-    i32, "<i4", |x| x as f32;
-    i64, "<i8", |x| x as f32;
-    f16, "<f2", |x| x.to_f32();
-    f32, "<f4", |x| x;
-    f64, "<f8", |x| x as f32;
+    u8, "|u1", |x| f32::from(x), f64::from;
+    u16, "<u2", |x| f32::from(x), f64::from;
+    u32, "<u4", |x| x as f32, f64::from;
+    u64, "<u8", |x| x as f32, |x| x as f64;
+    i8, "|i1", |x| f32::from(x), f64::from;
+    i16, "<i2", |x| f32::from(x), f64::from;
+    i32, "<i4", |x| x as f32, f64::from;
+    i64, "<i8", |x| x as f32, |x| x as f64;
+    f16, "<f2", |x| x.to_f32(), |x| x.to_f64();
+    f32, "<f4", |x| x, f64::from;
+    f64, "<f8", |x| x as f32, |x| x;
 }
 
 impl Element for bool {
@@ -155,6 +160,10 @@ impl Element for bool {
 
     fn as_f32(self) -> f32 {
         f32::from(u8::from(self))
+    }
+
+    fn as_f64(self) -> f64 {
+        f64::from(u8::from(self))
     }
 }
 
@@ -200,6 +209,16 @@ impl NpyArray {
         Ok(Self { shape: extents, data })
     }
 
+    /// The shape that the header at the front of `bytes` announces; the elements need not be there.
+    ///
+    /// # Errors
+    /// As [`NpyArray::parse`], without [`NpyError::Cut`].
+    pub fn parse_shape(bytes: &[u8]) -> Result<Vec<usize>, NpyError> {
+        let Header { shape, .. } = header::parse(bytes)?;
+        let extents: Option<Vec<usize>> = shape.iter().map(|&extent| usize::try_from(extent).ok()).collect();
+        extents.ok_or(NpyError::Shape { shape })
+    }
+
     /// The bytes of a file, version 1.0, or 2.0 for a very long shape.
     pub fn to_bytes(&self) -> Vec<u8> {
         fn body<T: Element>(elements: &[T], shape: &[usize]) -> Vec<u8> {
@@ -232,6 +251,14 @@ impl NpyArray {
     /// Whether the elements are whole numbers.
     pub fn is_integer(&self) -> bool {
         !matches!(self.data, NpyData::F16(_) | NpyData::F32(_) | NpyData::F64(_) | NpyData::Bool(_))
+    }
+
+    /// Element `index` in C order, as `f64`.
+    ///
+    /// # Panics
+    /// When there are not as many elements.
+    pub fn f64_at(&self, index: usize) -> f64 {
+        with_elements!(&self.data, v => v[index].as_f64())
     }
 
     /// Elements rounded to `f32`.

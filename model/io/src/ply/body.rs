@@ -3,10 +3,26 @@
 use super::PlyError;
 use super::header::{Element, Scalar};
 
+/// Numbers of one item of an element.
+pub(super) struct Row {
+    /// One for each property; a list leaves its length.
+    pub(super) numbers: Vec<f64>,
+    /// The property whose list is kept.
+    wanted: Option<usize>,
+    /// What that list holds.
+    pub(super) list: Vec<f64>,
+}
+
+impl Row {
+    pub(super) fn new(element: &Element, wanted: Option<usize>) -> Self {
+        Self { numbers: vec![0.0; element.properties.len()], wanted, list: Vec::new() }
+    }
+}
+
 /// A source of numbers.
 pub(super) trait Body {
-    /// Reads element `index` into `row`, one number for each property; a list leaves its length.
-    fn row(&mut self, element: &Element, index: u64, row: &mut [f64]) -> Result<(), PlyError>;
+    /// Reads item `index` of `element`.
+    fn row(&mut self, element: &Element, index: u64, row: &mut Row) -> Result<(), PlyError>;
 
     /// Passes over all of `element`.
     fn skip(&mut self, element: &Element) -> Result<(), PlyError>;
@@ -49,8 +65,9 @@ impl<'a> Ascii<'a> {
 }
 
 impl Body for Ascii<'_> {
-    fn row(&mut self, element: &Element, index: u64, row: &mut [f64]) -> Result<(), PlyError> {
-        for (property, out) in element.properties.iter().zip(row) {
+    fn row(&mut self, element: &Element, index: u64, row: &mut Row) -> Result<(), PlyError> {
+        row.list.clear();
+        for (column, (property, out)) in element.properties.iter().zip(&mut row.numbers).enumerate() {
             if property.list_count.is_none() {
                 *out = self.number(element, index)?;
                 continue;
@@ -58,7 +75,10 @@ impl Body for Ascii<'_> {
             *out = self.list_len(element, index)?;
             // Saturates; a length beyond the file ends at its last word.
             for _ in 0..*out as u64 {
-                self.number(element, index)?;
+                let number = self.number(element, index)?;
+                if row.wanted == Some(column) {
+                    row.list.push(number);
+                }
             }
         }
         Ok(())
@@ -68,7 +88,7 @@ impl Body for Ascii<'_> {
         if element.properties.is_empty() {
             return Ok(());
         }
-        let mut row = vec![0.0; element.properties.len()];
+        let mut row = Row::new(element, None);
         (0..element.count).try_for_each(|index| self.row(element, index, &mut row))
     }
 
@@ -118,8 +138,9 @@ impl<'a> Binary<'a> {
 }
 
 impl Body for Binary<'_> {
-    fn row(&mut self, element: &Element, index: u64, row: &mut [f64]) -> Result<(), PlyError> {
-        for (property, out) in element.properties.iter().zip(row) {
+    fn row(&mut self, element: &Element, index: u64, row: &mut Row) -> Result<(), PlyError> {
+        row.list.clear();
+        for (column, (property, out)) in element.properties.iter().zip(&mut row.numbers).enumerate() {
             let Some(list_count) = property.list_count else {
                 *out = self.number(property.scalar).ok_or_else(|| cut(element, index))?;
                 continue;
@@ -129,14 +150,18 @@ impl Body for Binary<'_> {
                 return Err(not_length(element, index, *out));
             }
             // At most 2^32 times 8: no overflow.
-            self.take(*out as u64 * property.scalar.bytes() as u64).ok_or_else(|| cut(element, index))?;
+            let list = self.take(*out as u64 * property.scalar.bytes() as u64).ok_or_else(|| cut(element, index))?;
+            if row.wanted == Some(column) {
+                let mut list = Binary::new(list, self.is_big);
+                row.list.extend(std::iter::from_fn(|| list.number(property.scalar)));
+            }
         }
         Ok(())
     }
 
     fn skip(&mut self, element: &Element) -> Result<(), PlyError> {
         if element.properties.iter().any(|property| property.list_count.is_some()) {
-            let mut row = vec![0.0; element.properties.len()];
+            let mut row = Row::new(element, None);
             return (0..element.count).try_for_each(|index| self.row(element, index, &mut row));
         }
         let item_bytes: u64 = element.properties.iter().map(|property| property.scalar.bytes() as u64).sum();

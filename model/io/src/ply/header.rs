@@ -1,6 +1,6 @@
 //! What does the header of a `.ply` file announce?
 
-use crate::cloud::ColourScale;
+use crate::collect::ColourScale;
 
 use super::PlyError;
 
@@ -62,6 +62,11 @@ pub(super) struct Property {
 }
 
 impl Property {
+    /// Whether f32 holds every value of this type.
+    pub(super) fn is_f32(&self) -> bool {
+        !matches!(self.scalar, Scalar::F64 | Scalar::I32 | Scalar::U32)
+    }
+
     /// What a full colour channel is in this type.
     pub(super) fn scale(&self) -> ColourScale {
         match self.scalar {

@@ -1,21 +1,25 @@
-//! Which tensors does a safetensors file, or a folder of them, hold, and where do their bytes lie?
+//! Which tensors does a safetensors or PyTorch file, or a folder of them, hold, and where do their bytes lie?
 //!
 //! Files are mapped, not read: opening a model costs its headers. Law: a [`TensorView`] is never longer or shorter
 //! than its shape and dtype say. Tensors every reader must ignore (rotary tables, batch counters) are left out.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
+use crate::torch::{self, TorchError};
+
 /// Buffers of the released modules that are derived from the configuration, or only count steps.
 const IGNORED: [&str; 2] = ["rotary_emb.inv_freq", "num_batches_tracked"];
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const SINGLE: &str = "model.safetensors";
+const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
+const TORCH_SINGLE: &str = "pytorch_model.bin";
 /// Bytes before the header: its length.
 const PREFIX_BYTES: usize = 8;
 
@@ -23,7 +27,7 @@ const PREFIX_BYTES: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// A folder without weights.
-    #[error("no weights in {}: looked for {INDEX} and {SINGLE}", dir.display())]
+    #[error("no weights in {}: looked for {INDEX}, {SINGLE}, {TORCH_INDEX} and {TORCH_SINGLE}", dir.display())]
     NotFound {
         /// The folder.
         dir: PathBuf,
@@ -47,6 +51,21 @@ pub enum WeightsError {
         /// Its fault.
         #[source]
         source: SafeTensorError,
+    },
+    /// A PyTorch file that cannot be used.
+    #[error("cannot use {}", path.display())]
+    Torch {
+        /// The file.
+        path: PathBuf,
+        /// Its fault.
+        #[source]
+        source: TorchError,
+    },
+    /// A GGUF file, whose tensors have other names and forms.
+    #[error("{} is a GGUF file; make a model folder of it by: enel model import", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
     },
     /// The index of a folder is broken.
     #[error("cannot use {}: {detail}", path.display())]
@@ -92,6 +111,14 @@ pub enum WeightsError {
         /// Its type.
         dtype: Dtype,
     },
+    /// A value that the type asked for cannot hold.
+    #[error("tensor `{name}` holds a value beyond {dtype:?}; use bf16 or f32")]
+    Overflow {
+        /// The tensor.
+        name: String,
+        /// The type.
+        dtype: Dtype,
+    },
 }
 
 /// One tensor inside a mapped file.
@@ -110,8 +137,16 @@ struct Entry {
     file: usize,
     dtype: Dtype,
     shape: Vec<usize>,
-    start: usize,
-    end: usize,
+    place: Place,
+}
+
+/// Where the elements of a tensor are.
+#[derive(Debug)]
+enum Place {
+    /// In the file, in C order.
+    Mapped { start: usize, end: usize },
+    /// In the file, in another order; put in order when they are first asked for.
+    Strided { start: usize, end: usize, offset: usize, strides: Vec<usize>, gathered: OnceLock<Vec<u8>> },
 }
 
 #[derive(Debug)]
@@ -129,7 +164,9 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Opens a file, or a folder in Hugging Face layout: an index with its files, or one `model.safetensors`.
+    /// Opens a file, or a folder in Hugging Face layout: an index with its files, or one file.
+    ///
+    /// A folder with both safetensors and PyTorch files is read from the former.
     ///
     /// # Errors
     /// [`WeightsError`]; a tensor the index promises and no file holds is reported as missing.
@@ -139,15 +176,17 @@ impl Weights {
             weights.add_file(path.to_owned())?;
             return Ok(weights);
         }
-        let index = path.join(INDEX);
-        if index.is_file() {
-            weights.add_indexed(path, &index)?;
-        } else if path.join(SINGLE).is_file() {
-            weights.add_file(path.join(SINGLE))?;
-        } else {
-            return Err(WeightsError::NotFound { dir: path.to_owned() });
+        for (index, single) in [(INDEX, SINGLE), (TORCH_INDEX, TORCH_SINGLE)] {
+            if path.join(index).is_file() {
+                weights.add_indexed(path, &path.join(index))?;
+                return Ok(weights);
+            }
+            if path.join(single).is_file() {
+                weights.add_file(path.join(single))?;
+                return Ok(weights);
+            }
         }
-        Ok(weights)
+        Err(WeightsError::NotFound { dir: path.to_owned() })
     }
 
     fn add_indexed(&mut self, dir: &Path, index: &Path) -> Result<(), WeightsError> {
@@ -176,16 +215,18 @@ impl Weights {
         // SAFETY: the mapping is read-only and owned by `self`, which hands out slices no longer than itself. What is
         // left is another process shortening the file meanwhile, which no reader of mapped files can exclude.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| io("map", &path, source))?;
-        let format = |source| WeightsError::Format { path: path.clone(), source };
-        // The crate checks that the ranges tile the rest of the file and fit each shape and dtype.
-        let (header_bytes, metadata) = SafeTensors::read_metadata(&map).map_err(format)?;
-        let base = PREFIX_BYTES + header_bytes;
-        for (name, info) in metadata.tensors() {
+        if map.starts_with(b"GGUF") {
+            return Err(WeightsError::Gguf { path });
+        }
+        let entries = if map.starts_with(torch::MAGIC) || map.starts_with(torch::OLD_MAGIC) {
+            self.torch_entries(&map).map_err(|source| WeightsError::Torch { path: path.clone(), source })?
+        } else {
+            self.safetensors_entries(&map).map_err(|source| WeightsError::Format { path: path.clone(), source })?
+        };
+        for (name, entry) in entries {
             if is_ignored(&name) {
                 continue;
             }
-            let (start, end) = (base + info.data_offsets.0, base + info.data_offsets.1);
-            let entry = Entry { file: self.files.len(), dtype: info.dtype, shape: info.shape.clone(), start, end };
             if let Some(first) = self.entries.get(&name) {
                 let first = self.files[first.file].path.clone();
                 return Err(WeightsError::Twice { name, first, second: path });
@@ -194,6 +235,29 @@ impl Weights {
         }
         self.files.push(MappedFile { path, map });
         Ok(())
+    }
+
+    fn safetensors_entries(&self, map: &[u8]) -> Result<Vec<(String, Entry)>, SafeTensorError> {
+        // The crate checks that the ranges tile the rest of the file and fit each shape and dtype.
+        let (header_bytes, metadata) = SafeTensors::read_metadata(map)?;
+        let base = PREFIX_BYTES + header_bytes;
+        let entry = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
+            let place = Place::Mapped { start: base + info.data_offsets.0, end: base + info.data_offsets.1 };
+            (name, Entry { file: self.files.len(), dtype: info.dtype, shape: info.shape.clone(), place })
+        };
+        Ok(metadata.tensors().into_iter().map(entry).collect())
+    }
+
+    fn torch_entries(&self, map: &[u8]) -> Result<Vec<(String, Entry)>, TorchError> {
+        let entry = |found: torch::Found| {
+            let std::ops::Range { start, end } = found.bytes;
+            let place = match found.strides {
+                None => Place::Mapped { start, end },
+                Some((offset, strides)) => Place::Strided { start, end, offset, strides, gathered: OnceLock::new() },
+            };
+            (found.name, Entry { file: self.files.len(), dtype: found.dtype, shape: found.shape, place })
+        };
+        Ok(torch::read(map)?.into_iter().map(entry).collect())
     }
 
     /// All names, in order.
@@ -206,14 +270,20 @@ impl Weights {
         self.entries.contains_key(name)
     }
 
-    /// One tensor, not copied.
+    /// One tensor, not copied; but a PyTorch tensor that is not in C order is put in order once.
     ///
     /// # Errors
     /// [`WeightsError::Missing`].
     pub fn view(&self, name: &str) -> Result<TensorView<'_>, WeightsError> {
         let missing = || WeightsError::Missing { path: self.path.clone(), names: vec![name.to_owned()] };
         let entry = self.entries.get(name).ok_or_else(missing)?;
-        let bytes = &self.files[entry.file].map[entry.start..entry.end];
+        let map = &self.files[entry.file].map;
+        let bytes = match &entry.place {
+            Place::Mapped { start, end } => &map[*start..*end],
+            Place::Strided { start, end, offset, strides, gathered } => gathered.get_or_init(|| {
+                torch::gather(&map[*start..*end], &entry.shape, (*offset, strides), entry.dtype.bitsize() / 8)
+            }),
+        };
         Ok(TensorView { dtype: entry.dtype, shape: &entry.shape, bytes })
     }
 
@@ -265,52 +335,11 @@ impl TensorView<'_> {
     }
 }
 
-/// Writes tensors as one safetensors file, whole or not at all, marked the way Hugging Face readers expect.
-///
-/// # Errors
-/// [`WeightsError::Format`] when a tensor's bytes do not fit its shape, [`WeightsError::Io`].
-pub fn write_safetensors<'a>(
-    path: &Path,
-    tensors: impl IntoIterator<Item = (&'a str, TensorView<'a>)>,
-) -> Result<(), WeightsError> {
-    struct View<'a>(TensorView<'a>);
-    impl safetensors::View for View<'_> {
-        fn dtype(&self) -> Dtype {
-            self.0.dtype
-        }
-        fn shape(&self) -> &[usize] {
-            self.0.shape
-        }
-        fn data(&self) -> Cow<'_, [u8]> {
-            Cow::Borrowed(self.0.bytes)
-        }
-        fn data_len(&self) -> usize {
-            self.0.bytes.len()
-        }
-    }
-    let format = |source| WeightsError::Format { path: path.to_owned(), source };
-    let tensors: Vec<(&str, View<'_>)> = tensors.into_iter().map(|(name, view)| (name, View(view))).collect();
-    for (name, View(view)) in &tensors {
-        let n_elems = view.shape.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
-        let n_bits = n_elems.and_then(|n| n.checked_mul(view.dtype.bitsize()));
-        if n_bits != view.bytes.len().checked_mul(8) {
-            return Err(format(SafeTensorError::InvalidTensorView(view.dtype, view.shape.to_vec(), (*name).len())));
-        }
-    }
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let scratch = tempfile::NamedTempFile::new_in(folder).map_err(|source| io("write", folder, source))?;
-    let scratch = scratch.into_temp_path();
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(tensors, Some(metadata), &scratch).map_err(format)?;
-    File::open(&scratch).and_then(|file| file.sync_all()).map_err(|source| io("write", path, source))?;
-    scratch.persist(path).map_err(|error| io("write", path, error.error))
-}
-
 fn is_ignored(name: &str) -> bool {
     IGNORED.iter().any(|suffix| name.ends_with(suffix))
 }
 
-fn io(verb: &'static str, path: &Path, source: std::io::Error) -> WeightsError {
+pub(crate) fn io(verb: &'static str, path: &Path, source: std::io::Error) -> WeightsError {
     WeightsError::Io { verb, path: path.to_owned(), source }
 }
 
