@@ -68,7 +68,7 @@ fn map2<A: Copy, B: Copy, R: Copy>(out: &mut [R], a: Src<'_, A>, b: Src<'_, B>, 
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     // ln 2 in two parts: multiples of the first by the exponents of f32 are exact.
-    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_HIGH: f32 = 355.0 / 512.0;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     /// Adding it rounds to a whole number, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
