@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 use enel_ir::{DType, Graph, parse, verify};
-use enel_model::{Bounds, EnelConfig, Extent, Goal, LlamaConfig, TapLevel, embed_graph, prefill_graph, step_graph};
+use enel_model::{
+    Bounds, EnelConfig, Extent, Goal, LlamaConfig, TapLevel, decode_graph, embed_graph, prefill_graph, step_graph,
+};
 use enel_passes::Mode;
 use std::path::Path;
 
@@ -35,13 +37,13 @@ pub fn load(model: &str, mode: Mode) -> Result<Source> {
     Ok(Source { graphs: model_graphs(&config, mode)?, preset: Some(model.to_owned()) })
 }
 
-/// Embed, prefill and step of a model.
+/// Embed, prefill, step and decode of a model.
 ///
 /// # Errors
 /// A config without graphs.
 pub fn model_graphs(config: &EnelConfig, mode: Mode) -> Result<Vec<Graph>> {
     let (embed, _) = embed_graph(&config.point, Some(config.llama.hidden_size), &bounds(mode), TapLevel::Off)?;
-    Ok(vec![embed, prefill(config, mode)?, step(&config.llama, mode)?])
+    Ok(vec![embed, prefill(config, mode)?, step(&config.llama, mode)?, decode(&config.llama, mode)?])
 }
 
 /// Prompts with clouds, as all commands run them.
@@ -58,6 +60,14 @@ pub fn prefill(config: &EnelConfig, mode: Mode) -> Result<Graph> {
 /// A config without a graph.
 pub fn step(config: &LlamaConfig, mode: Mode) -> Result<Graph> {
     Ok(step_graph(config, &bounds(mode), Goal::LastLogits)?)
+}
+
+/// One token of each of a few samples, as all commands run it.
+///
+/// # Errors
+/// A config without a graph.
+pub fn decode(config: &LlamaConfig, mode: Mode) -> Result<Graph> {
+    Ok(decode_graph(config, &bounds(mode))?)
 }
 
 /// Sizes of a call, and how matrices are stored in a mode.

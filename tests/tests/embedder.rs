@@ -3,7 +3,7 @@
 
 use enel_bundle::{Plan, Step, check_desc, check_plan, flops};
 use enel_lower::{Compiled, FrontConfig, compile};
-use enel_model::{Bounds, EnelConfig, Extent, Goal, TapLevel, embed_graph, prefill_graph, step_graph};
+use enel_model::{Bounds, EnelConfig, Extent, Goal, TapLevel, decode_graph, embed_graph, prefill_graph, step_graph};
 use enel_passes::{Mode, Passes};
 
 fn config(off: &[&str]) -> FrontConfig {
@@ -54,7 +54,7 @@ fn linear_before_gather_halves_the_embedder() {
 fn decode_takes_at_most_eight_launches_per_layer() {
     let config_7b = EnelConfig::preset("enel-7b").unwrap().llama;
     let layers = config_7b.num_hidden_layers;
-    let graph = step_graph(&config_7b, &Bounds::default(), Goal::Logits).unwrap();
+    let graph = decode_graph(&config_7b, &Bounds::default()).unwrap();
     let compiled = compile(&[&graph], &config(&[])).unwrap();
     checked(&compiled);
     let launches = compiled.plans[0].steps.len();
@@ -65,10 +65,11 @@ fn decode_takes_at_most_eight_launches_per_layer() {
 fn the_tiny_model_lowers_in_every_mode() {
     let config_tiny = EnelConfig::tiny();
     let prefill = prefill_graph(&config_tiny, &Bounds::default()).unwrap();
-    let step = step_graph(&config_tiny.llama, &Bounds::default(), Goal::Logits).unwrap();
+    let step = step_graph(&config_tiny.llama, &Bounds::default(), Goal::LastLogits).unwrap();
+    let decode = decode_graph(&config_tiny.llama, &Bounds::default()).unwrap();
     for mode in [Mode::F32, Mode::Bf16] {
         for passes in [Passes::None, Passes::all()] {
-            checked(&compile(&[&prefill, &step], &FrontConfig { mode, passes }).unwrap());
+            checked(&compile(&[&prefill, &step, &decode], &FrontConfig { mode, passes }).unwrap());
         }
     }
 }

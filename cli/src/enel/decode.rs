@@ -4,13 +4,15 @@
 
 use super::engine::{Engine, indices};
 use anyhow::{Context, Result};
-use enel_model::{CacheMap, CachedRows, Packed, names};
+use enel_model::{CacheMap, CachedRows, MAX_DECODED, Packed, names};
 use enel_runtime::{HostTensor, HostTensors};
 
 /// Name of the graph that takes prompts and clouds.
 const PREFILL: &str = "prefill";
 /// Name of the graph that takes tokens without clouds and scores the rows it is told.
 const STEP: &str = "step";
+/// Name of the graph that takes a token of each of a few samples.
+const DECODE: &str = "decode";
 
 /// Prompts and their clouds.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +70,11 @@ impl<'e> Decoding<'e> {
     /// A full cache, what the device reports.
     pub fn step(&mut self, next: &[i32]) -> Result<Vec<f32>> {
         let every: Vec<(usize, usize)> = (0..next.len()).map(|sample| (sample, 1)).collect();
+        if next.len() <= MAX_DECODED {
+            let cached = self.map.append(&every)?;
+            let symbols = [("T", next.len() as i64), ("S", self.map.slots() as i64)];
+            return scores(&self.engine.run(DECODE, &symbols, &row_inputs(next, &cached))?);
+        }
         let rows: Vec<i32> = (0..next.len() as i32).collect();
         self.run(&every, next, &rows)
     }

@@ -204,6 +204,6 @@ fn graphs(model: &Model, mode: Mode, about: About) -> Result<Vec<Graph>> {
     if about == About::Cloud {
         graphs.push(source::prefill(&model.clouds()?.config, mode)?);
     }
-    graphs.push(source::step(&model.llama, mode)?);
+    graphs.extend([source::step(&model.llama, mode)?, source::decode(&model.llama, mode)?]);
     Ok(graphs)
 }

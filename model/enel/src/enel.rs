@@ -3,7 +3,7 @@
 //! Law: symbols stand in the order B, N, T, S, L, and a graph declares only those it uses; inputs and outputs are
 //! called as `names` says. Every graph returned here has been verified.
 
-use crate::config::{Bounds, EnelConfig, LlamaConfig, PointConfig};
+use crate::config::{Bounds, EnelConfig, Extent, LlamaConfig, PointConfig};
 use crate::embed::{project, token_embedding};
 use crate::llama::{Decoded, Keys, Rows, decoder, embed_tokens, logits, loss};
 use crate::names;
@@ -119,12 +119,29 @@ pub fn prefill_graph(config: &EnelConfig, bounds: &Bounds) -> Result<Graph, Mode
 /// # Errors
 /// [`ModelError::Config`] for a config without a graph.
 pub fn step_graph(config: &LlamaConfig, bounds: &Bounds, goal: Goal) -> Result<Graph, ModelError> {
+    cached_graph("step", config, bounds, goal)
+}
+
+/// Most tokens a call of [`decode_graph`] takes.
+pub const MAX_DECODED: usize = 8;
+
+/// One token of each of up to [`MAX_DECODED`] samples into the cache, and the logits of all: a graph of its own, because
+/// few tokens ask for kernels that stream weights instead of sharing tiles.
+///
+/// # Errors
+/// [`ModelError::Config`] for a config without a graph.
+pub fn decode_graph(config: &LlamaConfig, bounds: &Bounds) -> Result<Graph, ModelError> {
+    let few = Bounds { tokens: Extent::range(1, MAX_DECODED), ..*bounds };
+    cached_graph("decode", config, &few, Goal::Logits)
+}
+
+fn cached_graph(name: &str, config: &LlamaConfig, bounds: &Bounds, goal: Goal) -> Result<Graph, ModelError> {
     config.check()?;
     let mut symbols = Symbols::default();
     let tokens = bounds.tokens.declare("T", &mut symbols)?;
     let slots = bounds.slots.declare("S", &mut symbols)?;
     let rows = declare_rows(bounds, goal, &mut symbols)?;
-    let mut scope = Scope::new(Graph::new("step", symbols), bounds, Taps::new(TapLevel::Off));
+    let mut scope = Scope::new(Graph::new(name, symbols), bounds, Taps::new(TapLevel::Off));
     let ids = scope.indices(names::IDS, &tokens)?;
     let hidden = embed_tokens(&mut scope, config, ids)?;
     let keys = cached_keys(&mut scope, &tokens, slots)?;

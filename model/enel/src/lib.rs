@@ -16,7 +16,9 @@ mod tap;
 
 pub use config::{Bounds, ConfigError, EnelConfig, Extent, LlamaConfig, PointConfig, Pooling, SigmaMode};
 pub use embed::{TokenEmbedding, project, token_embedding};
-pub use enel::{Goal, embed_graph, forward_graph, prefill_graph, splice, step_graph, text_forward_graph};
+pub use enel::{
+    Goal, MAX_DECODED, decode_graph, embed_graph, forward_graph, prefill_graph, splice, step_graph, text_forward_graph,
+};
 pub use llama::{Decoded, Keys, Rows, decoder, embed_tokens, logits};
 pub use pack::{CacheMap, CachedRows, PackError, Packed, Prompt, TokenRows, Vocabulary, pack, shift_labels};
 pub use presets::PRESETS;

@@ -14,6 +14,9 @@ use enel_runtime::{Device, HostTensor, HostTensors, RunOptions, RunOutput, Sessi
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Name of the graph that takes a prompt.
+const PROMPT: &str = "step";
+
 /// A graph on a device.
 pub(super) struct Workload {
     session: Session,
@@ -34,16 +37,23 @@ pub(super) struct Workload {
 /// Compiles, binds and fills what `args` asks for.
 pub(super) fn prepare(args: &BenchArgs) -> Result<Workload> {
     let mode = args.mode.into();
-    let (graph, plan) = match args.work {
-        Work::Embed => (embed_graph(&point_config(args)?, None, &source::bounds(mode), TapLevel::Off)?.0, "embed"),
-        Work::Prefill | Work::Decode => (source::step(&llama_config(args)?, mode)?, "step"),
+    let (graphs, plan) = match args.work {
+        Work::Embed => {
+            (vec![embed_graph(&point_config(args)?, None, &source::bounds(mode), TapLevel::Off)?.0], "embed")
+        }
+        Work::Prefill => (vec![source::step(&llama_config(args)?, mode)?], PROMPT),
+        Work::Decode => {
+            let config = llama_config(args)?;
+            (vec![source::step(&config, mode)?, source::decode(&config, mode)?], "decode")
+        }
     };
     let device = Device::open(&args.device).with_context(|| format!("cannot open device `{}`", args.device))?;
     eprintln!("compiling for {}", device.name());
     let targets = device::targets(&device);
-    let bundle = device::build(&[&graph], &FrontConfig { mode, passes: Passes::all() }, &targets)?;
+    let bundle =
+        device::build(&graphs.iter().collect::<Vec<_>>(), &FrontConfig { mode, passes: Passes::all() }, &targets)?;
     let mut session = Session::new(Arc::new(bundle), device)?;
-    session.bind(&Noise::new(&graph))?;
+    session.bind(&Noise::new(&graphs))?;
 
     let n_tokens = if args.work == Work::Decode { 1 } else { args.tokens as usize };
     let points = match args.work {
@@ -103,10 +113,10 @@ impl Workload {
     pub(super) fn run(&mut self, time_steps: bool) -> Result<RunOutput> {
         let options = RunOptions { time_steps, ..RunOptions::default() };
         let n_tokens = self.n_tokens;
-        self.run_tokens(n_tokens, &options)
+        self.run_tokens(self.plan, n_tokens, &options)
     }
 
-    fn run_tokens(&mut self, n_tokens: usize, options: &RunOptions) -> Result<RunOutput> {
+    fn run_tokens(&mut self, plan: &str, n_tokens: usize, options: &RunOptions) -> Result<RunOutput> {
         let mut inputs = HostTensors::new();
         let symbols = self.symbols(n_tokens);
         if let Some(points) = &self.points {
@@ -129,12 +139,13 @@ impl Workload {
             inputs.extend(list.into_iter().map(|(name, values)| (name.to_owned(), indices(values))));
             inputs.insert(names::LAST_ROW.to_owned(), indices(&[n_tokens as i32 - 1]));
         }
-        let plan = self.session.bundle().plan(self.plan).context("the bundle has the graph it was built from")?;
+        let name = plan;
+        let plan = self.session.bundle().plan(name).context("the bundle has the graph it was built from")?;
         let wanted: BTreeSet<&String> = input_names(plan).collect();
         inputs.retain(|name, _| wanted.contains(name));
         let symbols: Vec<(&str, i64)> =
             symbols.into_iter().filter(|(name, _)| plan.symbols.find(name).is_some()).collect();
-        Ok(self.session.run_with(self.plan, &symbols, &inputs, options)?)
+        Ok(self.session.run_with(name, &symbols, &inputs, options)?)
     }
 
     fn symbols(&self, n_tokens: usize) -> Vec<(&'static str, i64)> {
@@ -156,7 +167,7 @@ impl Workload {
         if args.work == Work::Decode {
             eprintln!("running the prompt of {prompt} tokens");
             let none = RunOptions { outputs: Some(Vec::new()), ..RunOptions::default() };
-            self.run_tokens(prompt, &none)?;
+            self.run_tokens(PROMPT, prompt, &none)?;
         }
         Ok(())
     }
@@ -228,10 +239,11 @@ struct Noise {
 }
 
 impl Noise {
-    fn new(graph: &Graph) -> Noise {
+    fn new(graphs: &[Graph]) -> Noise {
         let mut shapes = BTreeMap::new();
         let (mut largest, mut longest, mut any_low) = (0, 0, false);
-        for (id, name, kind) in graph.inputs() {
+        for (graph, (id, name, kind)) in graphs.iter().flat_map(|graph| graph.inputs().map(move |input| (graph, input)))
+        {
             if kind != InputKind::Weight {
                 continue;
             }

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use enel_interp::{Rounding, Run, Tensor};
 use enel_ir::{Graph, InputKind, verify};
 use enel_model::{
-    Bounds, Goal, Layout, TapLevel, Taps, Vocabulary, embed_graph, forward_graph, names, prefill_graph, step_graph,
-    text_forward_graph,
+    Bounds, Goal, Layout, TapLevel, Taps, Vocabulary, decode_graph, embed_graph, forward_graph, names, prefill_graph,
+    step_graph, text_forward_graph,
 };
 use enel_passes::Mode;
 use enel_runtime::HostTensors;
@@ -146,7 +146,8 @@ impl Lab {
         let capacity = longest + n_steps;
         let graphs = || -> Result<Vec<Graph>> {
             let bounds = Bounds::default();
-            Ok(vec![prefill_graph(&config, &bounds)?, step_graph(&config.llama, &bounds, Goal::LastLogits)?])
+            let step = step_graph(&config.llama, &bounds, Goal::LastLogits)?;
+            Ok(vec![prefill_graph(&config, &bounds)?, step, decode_graph(&config.llama, &bounds)?])
         };
         let values = self
             .engine(&graphs()?, &weights)
