@@ -317,7 +317,10 @@ impl<'g> Maker<'g> {
                 _ => continue,
             };
             let operands = &node.operands[..floats];
-            low[id] = !exact[id] && operands.iter().all(|&o| graph.ty(o).dtype != DType::F16);
+            // A value stored wider than bf16 would be rounded on its way in, where nothing says so; one that is computed
+            // on its way in is listed.
+            let narrow = |o: NodeId| graph.ty(o).dtype != DType::F16 && storage[o].is_none_or(|d| d == DType::BF16);
+            low[id] = !exact[id] && operands.iter().all(|&o| narrow(o));
             for &operand in operands.iter().filter(|&&o| low[id] && storage[o].is_none()) {
                 rounding[operand] = Some(DType::BF16);
             }
