@@ -129,12 +129,16 @@ impl pulp::NullaryFnOnce for Block<'_> {
                 // Only -inf or NaN: a NaN must reach the sum, -inf weighs nothing.
                 scores.iter_mut().for_each(|s| *s = if s.is_nan() { *s } else { 0.0 });
             } else {
-                scores.iter_mut().for_each(|s| *s = exp(*s - max));
+                for score in scores.iter_mut() {
+                    *score = exp(*score - max);
+                }
             }
             part.sum[row] = scores.iter().map(|s| f64::from(*s)).sum();
             let acc = &mut part.acc[row * d..(row + 1) * d];
             for (i, weight) in scores.iter().enumerate() {
-                acc.iter_mut().zip(&v[line(low + i)]).for_each(|(a, v)| *a += weight * v);
+                for (a, v) in acc.iter_mut().zip(&v[line(low + i)]) {
+                    *a += weight * v;
+                }
             }
         }
     }

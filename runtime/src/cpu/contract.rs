@@ -463,19 +463,26 @@ impl BoundContract {
         let cols = (SHARED_ELEMS / 256 / self.k).clamp(1, COL_BLOCK);
         let n_blocks = n_tasks(self.n, cols);
         let arch = pulp::Arch::new();
+        let lines = |batch: i64, to: &mut [f32]| {
+            let mut each = to.chunks_exact_mut(k).enumerate();
+            each.try_for_each(|(row, line)| self.row_of(&self.lhs, batch, row as i64, views, line))
+        };
+        // One batch's rows are computed once for all tasks; those of many batches by the tasks that use them.
+        let mut rows = Panel::new(if self.b == 1 { m * k } else { 0 });
+        lines(0, &mut rows)?;
+        let rows = &*rows;
         threads.each(self.b as usize * n_blocks, |task| {
             let (batch, col) = ((task / n_blocks) as i64, (task % n_blocks) as i64 * cols);
             let tile = Tile { batch, row: 0, n_rows: m, col, n_cols: cols.min(self.n - col) as usize };
-            let mut left = Panel::new(m * k);
-            for (row, line) in left.chunks_exact_mut(k).enumerate() {
-                self.row_of(&self.lhs, batch, row as i64, views, line)?;
-            }
+            let mut own = Panel::new(if self.b == 1 { 0 } else { m * k });
+            lines(batch, &mut own)?;
+            let left = if self.b == 1 { rows } else { &*own };
             let mut out = Panel::new(m * tile.n_cols);
             if self.rhs.has_lines() {
                 let mut sums = [0f32; FEW_ROWS as usize];
                 for j in 0..tile.n_cols {
                     if let Some(line) = self.rhs.line(views, batch, col + j as i64)? {
-                        line_dots(arch, &left, line, &mut sums[..m]);
+                        line_dots(arch, left, line, &mut sums[..m]);
                     }
                     (0..m).for_each(|row| out[row * tile.n_cols + j] = sums[row]);
                 }

@@ -44,7 +44,12 @@ impl<T: Copy> Src<'_, T> {
 #[inline(always)]
 pub(crate) fn map1<A: Copy, R: Copy>(out: &mut [R], a: Src<'_, A>, f: impl Fn(A) -> R) {
     match a {
-        Src::Strip(a) => out.iter_mut().zip(a).for_each(|(o, x)| *o = f(*x)),
+        Src::Strip(a) => {
+            // A loop and not `for_each`, whose body is a function of its own when `f` is large, outside the dispatch.
+            for (o, x) in out.iter_mut().zip(a) {
+                *o = f(*x);
+            }
+        }
         Src::One(x) => out.fill(f(x)),
     }
 }
@@ -103,7 +108,9 @@ impl pulp::NullaryFnOnce for ExpShifted<'_> {
 
     #[inline(always)]
     fn call(self) {
-        self.values.iter_mut().for_each(|x| *x = exp(*x - self.by));
+        for x in self.values {
+            *x = exp(*x - self.by);
+        }
     }
 }
 
