@@ -157,6 +157,25 @@ fn deviations_of_values_far_from_zero_do_not_cancel() {
     assert!((got - want).abs() < 1e-6 * want, "{got} is not {want}");
 }
 
+/// A map of one operation over `values`: each with its result.
+fn mapped(op: UnaryOp, values: impl ExactSizeIterator<Item = f32>) -> Vec<(f64, f64)> {
+    let mut args = Args::default();
+    let n = values.len();
+    let source = args.add(DType::F32, enel_bundle::Access::Read, n);
+    for (i, x) in values.enumerate() {
+        args.data[0].set(i, crate::reference::V::F(x));
+    }
+    let mut p = Program::new();
+    let index = linear(&mut p, &[0], &[n as i64]);
+    let x = load(&mut p, source, index);
+    let y = p.push(Instr::Unary(op, x));
+    let stores = vec![store(&mut Rng(1), &mut args, &mut p, &[n as i64], y, DType::F32)];
+    let body = Body::Map(MapBody { space: vec![enel_bundle::Extent::Const(n as i64)], program: p, stores });
+    let desc = Desc { buffers: args.roles, dynamics: vec![], body };
+    let out = crate::check::run(&desc, &args.data, &[], &enel_runtime::cpu::CpuThreads::single()).unwrap();
+    (0..n).map(|i| (f64::from(args.data[0].get(i).f()), f64::from(out[1].get(i).f()))).collect()
+}
+
 #[test]
 fn erf_is_the_integral_of_the_gaussian() {
     // Simpson's rule in f64 as an independent source.
@@ -167,44 +186,14 @@ fn erf_is_the_integral_of_the_gaussian() {
         let sum: f64 = (1..n).map(|i| f(i) * if i % 2 == 1 { 4.0 } else { 2.0 }).sum();
         (f(0) + sum + f(n)) * h / 3.0 * 2.0 / std::f64::consts::PI.sqrt()
     };
-    let mut args = Args::default();
-    let n = 801usize;
-    let source = args.add(DType::F32, enel_bundle::Access::Read, n);
-    for i in 0..n {
-        args.data[0].set(i, crate::reference::V::F((i as f32 - 400.0) / 100.0));
-    }
-    let mut p = Program::new();
-    let index = linear(&mut p, &[0], &[n as i64]);
-    let x = load(&mut p, source, index);
-    let y = p.push(Instr::Unary(UnaryOp::Erf, x));
-    let stores = vec![store(&mut Rng(1), &mut args, &mut p, &[n as i64], y, DType::F32)];
-    let body = Body::Map(MapBody { space: vec![enel_bundle::Extent::Const(n as i64)], program: p, stores });
-    let desc = Desc { buffers: args.roles, dynamics: vec![], body };
-    let out = crate::check::run(&desc, &args.data, &[], &enel_runtime::cpu::CpuThreads::single()).unwrap();
-    for i in 0..n {
-        let (x, got) = (f64::from(args.data[0].get(i).f()), f64::from(out[1].get(i).f()));
+    for (x, got) in mapped(UnaryOp::Erf, (0..801).map(|i| (i as f32 - 400.0) / 100.0)) {
         assert!((got - erf(x)).abs() <= 1.2e-7 * erf(x).abs() + 1e-12, "erf({x}) = {got}");
     }
 }
 
 #[test]
 fn exp_is_close_to_e_to_the_x() {
-    let mut args = Args::default();
-    let n = 4001usize;
-    let source = args.add(DType::F32, enel_bundle::Access::Read, n);
-    for i in 0..n {
-        args.data[0].set(i, crate::reference::V::F((i as f32 - 2000.0) / 23.0));
-    }
-    let mut p = Program::new();
-    let index = linear(&mut p, &[0], &[n as i64]);
-    let x = load(&mut p, source, index);
-    let y = p.push(Instr::Unary(UnaryOp::Exp, x));
-    let stores = vec![store(&mut Rng(1), &mut args, &mut p, &[n as i64], y, DType::F32)];
-    let body = Body::Map(MapBody { space: vec![enel_bundle::Extent::Const(n as i64)], program: p, stores });
-    let desc = Desc { buffers: args.roles, dynamics: vec![], body };
-    let out = crate::check::run(&desc, &args.data, &[], &enel_runtime::cpu::CpuThreads::single()).unwrap();
-    for i in 0..n {
-        let (x, got) = (f64::from(args.data[0].get(i).f()), f64::from(out[1].get(i).f()));
+    for (x, got) in mapped(UnaryOp::Exp, (0..4001).map(|i| (i as f32 - 2000.0) / 23.0)) {
         // One and a half units in the last place of f32.
         assert!((got - x.exp()).abs() <= 1.8e-7 * x.exp() + 1e-45, "exp({x}) = {got}");
     }
