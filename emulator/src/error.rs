@@ -295,6 +295,24 @@ pub enum LaunchError {
         /// What is wrong.
         detail: String,
     },
+    /// An mbarrier used in a way the hardware leaves undefined.
+    #[error("{place}: mbarrier at shared address {address:#x}: {detail}")]
+    Mbarrier {
+        /// Where.
+        place: Box<Place>,
+        /// Offset in the shared memory of its block.
+        address: u64,
+        /// What is wrong.
+        detail: String,
+    },
+    /// An asynchronous copy with operands no device accepts.
+    #[error("{place}: {detail}")]
+    AsyncCopy {
+        /// Where.
+        place: Box<Place>,
+        /// What is wrong.
+        detail: String,
+    },
     /// A warp-wide instruction whose lanes do not agree or never meet.
     #[error("{place}: {detail}")]
     WarpSync {

@@ -10,9 +10,11 @@ mod launch;
 mod machine;
 mod memory;
 mod syntax;
+mod tensor_map;
 
 pub use decode::{Entry, Module, Param};
 pub use error::{Access, LaunchError, MemoryError, ParseError, Place, Space};
 pub use launch::{Arg, Checks, Launch, Options, Stats, launch};
 pub use memory::Memory;
 pub use syntax::ast::Ty;
+pub use tensor_map::{Fill, MapElement, Swizzle, TensorMap, TensorMapError};

@@ -236,6 +236,9 @@ impl Decoder<'_> {
     }
 
     fn decode_op(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Op> {
+        if let Some(op) = self.hopper(mods, ops)? {
+            return Ok(op);
+        }
         if let Some(op) = self.control(mods, ops)? {
             return Ok(op);
         }
@@ -587,23 +590,20 @@ fn special(name: &str) -> Option<Special> {
         "%lanemask_ge" => Special::LaneMaskGe,
         "%dynamic_smem_size" => Special::DynamicSmem,
         "%total_smem_size" => Special::TotalSmem,
-        // Without clusters every block is a cluster of one.
-        "%cluster_ctarank" | "%cluster_ctaid.x" | "%cluster_ctaid.y" | "%cluster_ctaid.z" | "%tid.w" | "%ctaid.w" => {
-            Special::Zero
-        }
-        "%cluster_nctarank" | "%cluster_nctaid.x" | "%cluster_nctaid.y" | "%cluster_nctaid.z" | "WARP_SZ" => match name
-        {
-            "WARP_SZ" => return None,
-            _ => Special::One,
-        },
+        "%cluster_ctarank" => Special::ClusterCtarank,
+        "%cluster_nctarank" => Special::ClusterNctarank,
+        "%tid.w" | "%ctaid.w" => Special::Zero,
+        "%ntid.w" | "%nctaid.w" => Special::One,
         _ => {
             return axis(name, "%tid")
                 .map(Special::Tid)
                 .or_else(|| axis(name, "%ntid").map(Special::Ntid))
                 .or_else(|| axis(name, "%ctaid").map(Special::Ctaid))
                 .or_else(|| axis(name, "%nctaid").map(Special::Nctaid))
-                .or_else(|| axis(name, "%clusterid").map(Special::Ctaid))
-                .or_else(|| axis(name, "%nclusterid").map(Special::Nctaid));
+                .or_else(|| axis(name, "%clusterid").map(Special::ClusterId))
+                .or_else(|| axis(name, "%nclusterid").map(Special::NClusterId))
+                .or_else(|| axis(name, "%cluster_ctaid").map(Special::ClusterCtaid))
+                .or_else(|| axis(name, "%cluster_nctaid").map(Special::ClusterNctaid));
         }
     };
     Some(named)

@@ -2,15 +2,19 @@
 //!
 //! Every name is resolved, every function gets a frame layout, all code lies in one array. Read [`op`] first.
 
+mod bulk;
 mod control;
 mod float;
 mod func;
+mod hopper;
+pub(crate) mod hopper_op;
 mod integer;
 pub(crate) mod kinds;
 mod memory;
 mod mods;
 pub(crate) mod op;
 mod tensor;
+mod wgmma;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +61,8 @@ pub struct Entry {
     pub reqntid: Option<[u32; 3]>,
     /// Largest block the kernel was compiled for (`.maxntid`).
     pub maxntid: Option<[u32; 3]>,
+    /// Blocks of a cluster, where the kernel fixes them (`.reqnctapercluster`).
+    pub reqnctapercluster: Option<[u32; 3]>,
     pub(crate) function: usize,
 }
 
@@ -245,6 +251,7 @@ fn build(text: &Text) -> Result<Built, ParseError> {
             static_smem_bytes: builder.shared_bytes as u32,
             reqntid: function.reqntid,
             maxntid: function.maxntid,
+            reqnctapercluster: function.reqnctapercluster,
             function: index,
         });
     }

@@ -475,6 +475,8 @@ pub(crate) enum Op {
     Mma(Box<Mma>),
     WmmaMove(Box<WmmaMove>),
     WmmaMma(Box<WmmaMma>),
+    /// Instructions of compute capability 9.0.
+    Hopper(Box<super::hopper_op::Hopper>),
     ActiveMask {
         d: R,
     },
@@ -505,6 +507,12 @@ pub(crate) enum Special {
     Ntid(u8),
     Ctaid(u8),
     Nctaid(u8),
+    ClusterId(u8),
+    NClusterId(u8),
+    ClusterCtaid(u8),
+    ClusterNctaid(u8),
+    ClusterCtarank,
+    ClusterNctarank,
     LaneId,
     WarpId,
     NWarpId,

@@ -1,6 +1,8 @@
 //! How do loads, stores and asynchronous copies reach memory? Every lane's address is checked before it is used.
 
 use super::block::Env;
+use super::cluster::names_peer;
+use super::shared::Shared;
 use super::warp::{LANES, Pending, Row64, Warp};
 use crate::decode::op::{Addr, Elem, MemSpace, Op, PSrc, R};
 use crate::error::{Access, Space};
@@ -9,9 +11,32 @@ use crate::memory::{LOCAL_TAG, PARAM_TAG, SHARED_TAG, TAG_MASK};
 /// What stopped a lane.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    Memory { kind: MemoryFault, access: Access, space: Space, address: u64, bytes: u32 },
-    Barrier { barrier: u32, detail: String },
-    WarpSync { detail: String },
+    Memory {
+        kind: MemoryFault,
+        access: Access,
+        space: Space,
+        address: u64,
+        bytes: u32,
+    },
+    Barrier {
+        barrier: u32,
+        detail: String,
+    },
+    Mbarrier {
+        address: u64,
+        detail: String,
+    },
+    AsyncCopy {
+        detail: String,
+    },
+    /// Seen now, caused by the instruction at `pc`.
+    At {
+        pc: u32,
+        fault: Box<Fault>,
+    },
+    WarpSync {
+        detail: String,
+    },
     Trap,
     TooManyInstructions,
     StackOverflow,
@@ -28,7 +53,7 @@ pub(crate) enum MemoryFault {
 pub(crate) type Lane<T> = Result<T, Box<(u32, Fault)>>;
 
 /// A resolved place.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Home {
     Global,
     Shared,
@@ -131,6 +156,9 @@ impl Env<'_> {
                 }
             }
             Home::Shared => {
+                if names_peer(req.home, req.address) {
+                    return self.load_peer(req, bytes, out);
+                }
                 if req.address.saturating_add(req.bytes.into()) > u64::from(self.shared.bytes) {
                     return req.fault(MemoryFault::OutOfBounds);
                 }
@@ -179,6 +207,9 @@ impl Env<'_> {
                 }
             }
             Home::Shared => {
+                if names_peer(req.home, req.address) {
+                    return self.store_peer(req, bytes, values);
+                }
                 if req.address.saturating_add(req.bytes.into()) > u64::from(self.shared.bytes) {
                     return req.fault(MemoryFault::OutOfBounds);
                 }
@@ -341,18 +372,25 @@ impl Env<'_> {
             if m >> lane & 1 == 0 || !due {
                 return true;
             }
-            for (i, word) in p.data[..usize::from(p.bytes)].chunks(4).enumerate() {
-                let bits = word.iter().rev().fold(0, |acc, &b| acc << 8 | u64::from(b));
-                self.shared.store(p.dst as usize + 4 * i, 4, bits);
-            }
-            if p.written != u16::MAX {
-                for i in (0..usize::from(p.bytes)).filter(|i| p.written >> i & 1 == 0) {
-                    self.shared.forget(p.dst as usize + i, 1);
-                }
-            }
+            p.land(&mut self.shared);
             false
         });
         warp.pending = pending;
+    }
+}
+
+impl Pending {
+    /// Puts the data where it was to go.
+    pub(crate) fn land(&self, shared: &mut Shared) {
+        for (i, word) in self.data[..usize::from(self.bytes)].chunks(4).enumerate() {
+            let bits = word.iter().rev().fold(0, |acc, &b| acc << 8 | u64::from(b));
+            shared.store(self.dst as usize + 4 * i, 4, bits);
+        }
+        if self.written != u16::MAX {
+            for i in (0..usize::from(self.bytes)).filter(|i| self.written >> i & 1 == 0) {
+                shared.forget(self.dst as usize + i, 1);
+            }
+        }
     }
 }
 

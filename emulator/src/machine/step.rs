@@ -11,7 +11,7 @@ use crate::memory::{LOCAL_TAG, PARAM_TAG, SHARED_TAG, TAG_MASK};
 const MAX_DEPTH: usize = 4096;
 
 /// What to do after an instruction.
-enum Next {
+pub(crate) enum Next {
     /// Go on with the following one.
     Advance,
     /// The running group changed or jumped.
@@ -130,7 +130,10 @@ impl Env<'_> {
                     *n += m >> lane & 1;
                 }
             }
-            Op::CpWait(keep) => self.exec_cp_wait(warp, m, keep),
+            Op::CpWait(keep) => {
+                self.land_arrivals(warp, m)?;
+                self.exec_cp_wait(warp, m, keep);
+            }
             Op::ActiveMask { d } => warp.fill32(m, d, |_, _| m),
             Op::Clock { d, wide } => {
                 let clock = self.clock;
@@ -146,6 +149,7 @@ impl Env<'_> {
                 }
                 self.tensor(warp, op, m)?;
             }
+            Op::Hopper(ref op) => return self.hopper(warp, op, m),
             Op::Warp { op, mask } => return self.meet(warp, op, mask, m),
             Op::Bar(bar) => return self.barrier(warp, bar, m),
             Op::BrxIdx { idx, ref targets } => return Self::indexed(warp, m, idx, targets),
@@ -199,7 +203,7 @@ impl Env<'_> {
     }
 
     /// Lanes whose guard is false go on without the others.
-    fn leave_behind(warp: &mut Warp, m: u32) {
+    pub(crate) fn leave_behind(warp: &mut Warp, m: u32) {
         let rest = warp.cur.mask & !m;
         if rest != 0 {
             let next = warp.cur.pc + 1;
@@ -208,7 +212,7 @@ impl Env<'_> {
     }
 
     /// True if all lanes in `needed` are among `m`; else parks the running group until they come.
-    fn together(warp: &mut Warp, m: u32, needed: u32) -> bool {
+    pub(crate) fn together(warp: &mut Warp, m: u32, needed: u32) -> bool {
         if needed & !m == 0 {
             return true;
         }
