@@ -136,7 +136,7 @@ impl Decoder<'_> {
                     &[
                         ("global", MemSpace::Global),
                         ("shared", MemSpace::Shared),
-                        ("shared::cta", MemSpace::Shared),
+                        ("shared::cluster", MemSpace::Shared),
                         ("local", MemSpace::Local),
                         ("const", MemSpace::Global),
                         ("param", MemSpace::Param),
@@ -544,6 +544,7 @@ impl Decoder<'_> {
                 ("const", 0),
                 ("shared", crate::memory::SHARED_TAG),
                 ("shared::cta", crate::memory::SHARED_TAG),
+                ("shared::cluster", crate::memory::SHARED_TAG),
                 ("local", crate::memory::LOCAL_TAG),
                 ("param", crate::memory::PARAM_TAG),
             ],

@@ -276,6 +276,7 @@ impl<'a> Block<'a> {
     /// Lanes of a warp wait for each other at different places: legal for `bar.warp.sync`, an error otherwise.
     fn unstick(&mut self) -> Result<bool, LaunchError> {
         let mut any = false;
+        let asleep = self.warps.iter().flat_map(|w| &w.others).any(|g| matches!(g.state, State::Blocked(_)));
         for index in 0..self.warps.len() {
             let warp = &mut self.warps[index];
             if !warp.others.iter().any(|g| g.state == State::Meeting) {
@@ -283,6 +284,8 @@ impl<'a> Block<'a> {
             }
             match self.env.meet_apart(warp) {
                 Ok(moved) => any |= moved,
+                // Who sleeps may still come; if not, that is a deadlock of the cluster.
+                Err(_) if asleep => {}
                 Err(fault) => {
                     let warp = &self.warps[index];
                     let pc = warp.others.iter().find(|g| g.mask >> fault.0 & 1 == 1).map_or(warp.cur.pc, |g| g.pc);
