@@ -1,5 +1,7 @@
 //! Do kernels of compute capability 9.0 give the right result under every schedule, and a finding when a wait is missing?
 
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
 mod common;
 
 use common::{Gpu, Numbers, SEEDS, fixture};
