@@ -331,7 +331,15 @@ pub enum LaunchError {
         /// One line per waiting group of lanes.
         waiting: Vec<String>,
     },
-    /// The kernel executed `trap` (an assertion failed).
+    /// An `assert` of the kernel failed.
+    #[error("{place}: assertion {message}")]
+    Assertion {
+        /// Where.
+        place: Box<Place>,
+        /// The condition, its file, line and function.
+        message: String,
+    },
+    /// The kernel executed `trap`.
     #[error("{place}: trap")]
     Trap {
         /// Where.

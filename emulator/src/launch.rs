@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crate::decode::func::function_address;
 use crate::decode::{MAX_SHARED_BYTES, Module};
 use crate::error::LaunchError;
 use crate::machine::block::{Grid, Round, permutation};
@@ -170,7 +171,9 @@ pub fn launch(
         return Err(LaunchError::SharedMemory { kernel: kernel.to_owned(), need_bytes, limit_bytes: MAX_SHARED_BYTES });
     }
     let params = pack_args(entry, launch.args)?;
-    place_globals(module, memory)
+    let placed = if module.uses_heap() { memory.make_heap() } else { Ok(()) };
+    placed
+        .and_then(|()| place_globals(module, memory))
         .map_err(|source| LaunchError::ModuleVariables { kernel: kernel.to_owned(), source })?;
     let memory: &Memory = memory;
     let limit = options.max_instructions.unwrap_or(u64::MAX);
@@ -276,7 +279,8 @@ fn place_globals(module: &Module, memory: &mut Memory) -> Result<(), crate::Memo
                 Init::Bits(bits) => *bits,
                 Init::Symbol { name, offset } => {
                     let target = module.globals.iter().position(|g| g.name == *name);
-                    target.map_or(0, |t| addresses[t].wrapping_add_signed(*offset))
+                    let function = || module.names.iter().position(|n| n == name).map_or(0, function_address);
+                    target.map_or_else(function, |t| addresses[t].wrapping_add_signed(*offset))
                 }
             };
             let at = i as u64 * u64::from(var.elem_bytes);

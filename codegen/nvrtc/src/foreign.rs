@@ -1,7 +1,7 @@
 //! How is a text compiled that was not written for this project? With headers of the caller's and templates by name.
 //!
 //! Unlike [`Compiler::compile`] this reads what the text includes, from memory or from folders the caller names, so
-//! the result is not cached. Host functions of the text are parsed and dropped.
+//! the result is not cached. Host functions must be gone from the text.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -64,6 +64,8 @@ impl Compiler {
             text(&format!("--gpu-architecture={arch}"))?,
             text("--std=c++17")?,
             text("-lineinfo")?,
+            // NVRTC takes no host functions; what is unmarked counts as device code.
+            text("-default-device")?,
             text("--no-source-include")?,
         ];
         for folder in *folders {

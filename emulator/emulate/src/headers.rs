@@ -1,5 +1,30 @@
 //! Which headers does a foreign text find without a CUDA toolkit? Small stand-ins, one table.
 
+/// Second names of headers.
+const ALIASES: &[(&str, &str)] = &[
+    ("cstdint", "#include <stdint.h>\n"),
+    ("cuda/std/cstdint", "#include <stdint.h>\n"),
+    ("cstddef", "#include <stddef.h>\n"),
+    ("cassert", "#include <assert.h>\n"),
+    ("climits", "#include <limits.h>\n"),
+    ("cfloat", "#include <float.h>\n"),
+    ("cmath", "#include <math.h>\n"),
+    ("math_constants.h", "#include <math.h>\n"),
+    ("cstdio", "#include <stdio.h>\n"),
+    ("cstdlib", "#include <stdlib.h>\n"),
+    ("cuda_runtime.h", "#include <driver_types.h>\n"),
+    ("cuda_runtime_api.h", "#include <driver_types.h>\n"),
+    ("cooperative_groups/reduce.h", "#include <cooperative_groups.h>\n"),
+    ("cooperative_groups/scan.h", "#include <cooperative_groups.h>\n"),
+    ("cooperative_groups/memcpy_async.h", "#include <cooperative_groups.h>\n"),
+    ("cuda_pipeline_primitives.h", "#include <cuda_pipeline.h>\n"),
+    ("cuda/std/utility", "#include <cuda/std/type_traits>\n"),
+    ("cuda/std/limits", "#include <cuda/std/type_traits>\n"),
+    ("cuda/std/array", "#include <cuda/std/type_traits>\n"),
+    ("cuda/std/algorithm", "#include <cuda/std/type_traits>\n"),
+    ("cuda/std/atomic", "#include <cuda/atomic>\n"),
+];
+
 macro_rules! headers {
     ($($name:literal from $file:literal,)*) => {
         &[$(($name, include_str!(concat!("../headers/", $file))),)*]
@@ -7,24 +32,15 @@ macro_rules! headers {
 }
 
 /// Headers by the name they are included under.
-pub(crate) const HEADERS: &[(&str, &str)] = headers! {
+const HEADERS: &[(&str, &str)] = headers! {
     "stdint.h" from "stdint.h",
-    "cstdint" from "stdint.h",
     "stddef.h" from "stddef.h",
-    "cstddef" from "stddef.h",
     "assert.h" from "assert.h",
-    "cassert" from "assert.h",
     "limits.h" from "limits.h",
-    "climits" from "limits.h",
     "float.h" from "float.h",
-    "cfloat" from "float.h",
     "math.h" from "math.h",
-    "cmath" from "math.h",
-    "math_constants.h" from "math.h",
     "stdio.h" from "stdio.h",
-    "cstdio" from "stdio.h",
     "stdlib.h" from "stdlib.h",
-    "cstdlib" from "stdlib.h",
     "limits" from "limits",
     "type_traits" from "type_traits",
     "utility" from "utility",
@@ -59,23 +75,16 @@ pub(crate) const HEADERS: &[(&str, &str)] = headers! {
     "driver_types.h" from "cuda_runtime.h",
     "cuda.h" from "cuda.h",
     "cudaTypedefs.h" from "cudaTypedefs.h",
-    "cuda_runtime.h" from "cuda_runtime.h",
-    "cuda_runtime_api.h" from "cuda_runtime.h",
     "cooperative_groups.h" from "cooperative_groups.h",
-    "cooperative_groups/reduce.h" from "cooperative_groups.h",
-    "cooperative_groups/scan.h" from "cooperative_groups.h",
-    "cooperative_groups/memcpy_async.h" from "cooperative_groups.h",
     "mma.h" from "mma.h",
     "cuda_pipeline.h" from "cuda_pipeline.h",
-    "cuda_pipeline_primitives.h" from "cuda_pipeline.h",
     "cuda/barrier" from "cuda_barrier",
     "cuda/ptx" from "cuda_ptx",
-    "cuda/std/cstdint" from "stdint.h",
     "cuda/std/type_traits" from "cuda_std",
-    "cuda/std/utility" from "cuda_std",
-    "cuda/std/limits" from "cuda_std",
-    "cuda/std/array" from "cuda_std",
-    "cuda/std/algorithm" from "cuda_std",
     "cuda/atomic" from "cuda_atomic",
-    "cuda/std/atomic" from "cuda_atomic",
 };
+
+/// All of them, by the name they are included under.
+pub(crate) fn all() -> Vec<(&'static str, &'static str)> {
+    HEADERS.iter().chain(ALIASES).copied().collect()
+}

@@ -49,6 +49,7 @@
 
 mod array;
 mod headers;
+mod host;
 mod program;
 mod run;
 

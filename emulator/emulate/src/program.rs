@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use enel_emulator::{Module, ParseError};
 use enel_nvrtc::{Arch, CompileError, Compiler, Foreign};
 
-use crate::headers::HEADERS;
+use crate::headers;
+use crate::host;
 
 /// How a CUDA text is translated.
 #[derive(Clone, Debug)]
 pub struct CudaOptions {
     /// What to compile for; `sm_90a` unless said otherwise. No assembler runs.
     pub target: Arch,
-    /// Folders with further headers.
+    /// Folders with further headers; those included in quotes may hold host code too.
     pub folders: Vec<PathBuf>,
     /// Macros, as `NAME` or `NAME=VALUE`.
     pub defines: Vec<String>,
@@ -97,11 +98,15 @@ impl Program {
     ) -> Result<Program, ProgramError> {
         let name = file.rsplit('/').next().unwrap_or(file);
         let instances: Vec<&str> = options.instances.iter().map(String::as_str).collect();
+        let quoted = quoted_headers(source, &options.folders);
+        let mut headers = headers::all();
+        headers.extend(quoted.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+        let source = &host::strip(source);
         let foreign = Foreign {
             name: name.strip_suffix(".cu").unwrap_or(name),
             source,
             arch: options.target.to_virtual(),
-            headers: HEADERS,
+            headers: &headers,
             folders: &options.folders,
             defines: &options.defines,
             expressions: &instances,
@@ -153,4 +158,28 @@ impl Program {
         let found = self.kernels().find(|k| *k == ptx);
         found.ok_or_else(|| ProgramError::NoKernel { name: name.to_owned(), known: known() })
     }
+}
+
+/// Headers a text includes in quotes, and those they include, without their host code.
+fn quoted_headers(source: &str, folders: &[PathBuf]) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut open = vec![source.to_owned()];
+    while let Some(text) = open.pop() {
+        for line in text.lines() {
+            let directive = line.trim_start().strip_prefix('#').map(str::trim_start);
+            let target = directive.and_then(|d| d.strip_prefix("include")).map(str::trim_start);
+            let Some(name) = target.and_then(|t| t.strip_prefix('"')).and_then(|t| t.split('"').next()) else {
+                continue;
+            };
+            if found.iter().any(|(known, _)| known == name) {
+                continue;
+            }
+            let read = folders.iter().find_map(|folder| std::fs::read_to_string(folder.join(name)).ok());
+            if let Some(body) = read {
+                open.push(body.clone());
+                found.push((name.to_owned(), host::strip(&body)));
+            }
+        }
+    }
+    found
 }

@@ -6,6 +6,7 @@ use super::mods::Mods;
 use super::op::{Addr, Const, Instr, MemSpace, Op, PSrc, R, Special};
 use super::{Builder, Frame, MAX_INSTRUCTIONS, MAX_LOCAL_BYTES, MAX_PARAM_BYTES, Symbol};
 use crate::error::ParseError;
+use crate::memory::{FUNCTION_TAG, TAG_MASK};
 use crate::syntax::ast::{Function, Guard, Operand, Stmt, StmtKind, Ty, Var, VarSpace};
 
 /// Register banks.
@@ -83,6 +84,18 @@ pub(crate) fn decode(builder: &mut Builder, function: &Function) -> Decoded<Fram
     decoder.push(Op::Ret, 0, line)?;
     decoder.patch()?;
     Ok(decoder.frame)
+}
+
+/// What a pointer to function `id` holds; no address of memory looks like it.
+pub(crate) fn function_address(id: usize) -> u64 {
+    FUNCTION_TAG | (id as u64 + 1) << 4
+}
+
+/// The function a pointer names, of `n`.
+pub(crate) fn function_at(address: u64, n: usize) -> Option<usize> {
+    let id = (address & !TAG_MASK) >> 4;
+    let is_one = address & TAG_MASK == FUNCTION_TAG && address & 0xf == 0 && (1..=n as u64).contains(&id);
+    is_one.then(|| id as usize - 1)
 }
 
 fn bank_of(ty: Ty) -> Bank {
@@ -405,7 +418,8 @@ impl Decoder<'_> {
             Local::Param(at) => Some(Const::ParamAddr(i64::from(at).wrapping_add(offset))),
             Local::Module(Symbol::Global(id)) => Some(Const::Global(id, offset)),
             Local::Module(Symbol::Shared(id)) => Some(Const::Shared(id, offset)),
-            Local::Module(Symbol::Function(_)) | Local::Reg(..) | Local::Range(..) => None,
+            Local::Module(Symbol::Function(id)) => Some(Const::Bits(function_address(id))),
+            Local::Module(Symbol::Builtin(_)) | Local::Reg(..) | Local::Range(..) => None,
         }
     }
 
@@ -413,6 +427,7 @@ impl Decoder<'_> {
         Ok(match operand {
             Operand::Int(bits) | Operand::F64(bits) => Some(Const::Bits(*bits)),
             Operand::F32(bits) => Some(Const::Bits(u64::from(*bits))),
+            Operand::Name(name) if name == "WARP_SZ" => Some(Const::Bits(32)),
             Operand::Name(name) => match special(name) {
                 Some(special) => Some(Const::Special(special)),
                 None => {

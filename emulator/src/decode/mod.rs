@@ -3,9 +3,10 @@
 //! Every name is resolved, every function gets a frame layout, all code lies in one array. Read [`op`] first.
 
 mod bulk;
+mod call;
 mod control;
 mod float;
-mod func;
+pub(crate) mod func;
 mod hopper;
 pub(crate) mod hopper_op;
 mod integer;
@@ -45,6 +46,8 @@ pub struct Module {
     pub(crate) shared: Vec<SharedVar>,
     pub(crate) locations: Vec<(u32, u32)>,
     pub(crate) files: HashMap<u32, String>,
+    /// Names of the functions, in the order of `functions`.
+    pub(crate) names: Vec<String>,
     entries: Vec<Entry>,
 }
 
@@ -118,6 +121,8 @@ pub(crate) enum Symbol {
     Global(usize),
     Shared(usize),
     Function(usize),
+    /// Index into the table of functions that need no body.
+    Builtin(usize),
 }
 
 /// Everything known while functions are decoded.
@@ -184,6 +189,7 @@ impl Module {
             globals: builder.globals,
             shared: builder.shared,
             locations: builder.locations,
+            names: text.functions.iter().filter(|f| f.body.is_some()).map(|f| f.name.clone()).collect(),
             files: text.files,
             entries,
         })
@@ -197,6 +203,12 @@ impl Module {
     /// The kernel called `name`.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|e| e.name == name)
+    }
+
+    /// Whether some kernel asks for memory of its own.
+    pub(crate) fn uses_heap(&self) -> bool {
+        let is_malloc = |call: &op::Call| call.target == op::Target::Builtin(op::Builtin::Malloc);
+        self.code.iter().any(|i| matches!(&i.op, op::Op::Call(call) if is_malloc(call)))
     }
 
     /// Source file and line of instruction `pc`, where the text has `.loc`.
@@ -225,9 +237,15 @@ fn build(text: &Text) -> Result<Built, ParseError> {
             return Err(ParseError::Duplicate { line: var.line, name: var.name.clone() });
         }
     }
+    for function in text.functions.iter().filter(|f| f.body.is_none()) {
+        if let Some(index) = call::builtin(&function.name) {
+            builder.symbols.insert(function.name.clone(), Symbol::Builtin(index));
+        }
+    }
     let bodies: Vec<&Function> = text.functions.iter().filter(|f| f.body.is_some()).collect();
     for (index, function) in bodies.iter().enumerate() {
-        if builder.symbols.insert(function.name.clone(), Symbol::Function(index)).is_some() {
+        let before = builder.symbols.insert(function.name.clone(), Symbol::Function(index));
+        if before.is_some_and(|symbol| !matches!(symbol, Symbol::Builtin(_))) {
             return Err(ParseError::Duplicate { line: function.line, name: function.name.clone() });
         }
     }
@@ -263,7 +281,8 @@ fn build(text: &Text) -> Result<Built, ParseError> {
 fn check_calls(builder: &Builder, frames: &[Frame]) -> Result<(), ParseError> {
     for instr in &builder.code {
         let op::Op::Call(call) = &instr.op else { continue };
-        let callee = &frames[call.callee];
+        let op::Target::Function(callee) = call.target else { continue };
+        let callee = &frames[callee];
         let sizes = |list: &[(u32, u32)]| list.iter().map(|&(_, bytes)| bytes).collect::<Vec<_>>();
         if sizes(&call.args) != sizes(&callee.params) || sizes(&call.results) != sizes(&callee.returns) {
             return Err(ParseError::Operand {

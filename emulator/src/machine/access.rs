@@ -11,6 +11,9 @@ use crate::memory::{LOCAL_TAG, PARAM_TAG, SHARED_TAG, TAG_MASK};
 /// What stopped a lane.
 #[derive(Debug)]
 pub(crate) enum Fault {
+    Assertion {
+        message: String,
+    },
     Memory {
         kind: MemoryFault,
         access: Access,
@@ -395,7 +398,7 @@ impl Pending {
 }
 
 impl Warp {
-    fn local_load(&self, lane: usize, at: usize, bytes: u32) -> u64 {
+    pub(crate) fn local_load(&self, lane: usize, at: usize, bytes: u32) -> u64 {
         if bytes >= 4 && at.is_multiple_of(4) {
             let low = u64::from(self.local[at / 4][lane]);
             return if bytes == 8 { low | u64::from(self.local[at / 4 + 1][lane]) << 32 } else { low };
@@ -405,7 +408,7 @@ impl Warp {
             .fold(0, |acc, i| acc << 8 | u64::from((self.local[(at + i) / 4][lane] >> ((at + i) % 4 * 8)) as u8))
     }
 
-    fn local_store(&mut self, lane: usize, at: usize, bytes: u32, value: u64) {
+    pub(crate) fn local_store(&mut self, lane: usize, at: usize, bytes: u32, value: u64) {
         if bytes >= 4 && at.is_multiple_of(4) {
             self.local[at / 4][lane] = value as u32;
             if bytes == 8 {

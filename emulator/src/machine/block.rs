@@ -465,6 +465,7 @@ impl Env<'_> {
             },
             Fault::At { pc, fault } => self.error(warp, lane, pc, *fault),
             Fault::Mbarrier { address, detail } => LaunchError::Mbarrier { place, address, detail },
+            Fault::Assertion { message } => LaunchError::Assertion { place, message },
             Fault::AsyncCopy { detail } => LaunchError::AsyncCopy { place, detail },
             Fault::Barrier { barrier, detail } => LaunchError::Barrier { place, barrier, detail },
             Fault::WarpSync { detail } => LaunchError::WarpSync { place, detail },

@@ -6,8 +6,10 @@
 mod access;
 mod alu;
 mod atomic;
+mod bits;
 pub(crate) mod block;
 mod bulk;
+mod call;
 pub(crate) mod cluster;
 mod flight;
 mod float;

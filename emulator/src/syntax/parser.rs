@@ -398,6 +398,9 @@ impl<'a> Parser<'_, 'a> {
                     self.at += 2;
                     if self.accept_word(".branchtargets") {
                         push(StmtKind::Targets(name.to_owned(), self.targets()?));
+                    } else if self.accept_word(".callprototype") {
+                        // Every call says itself what it passes.
+                        self.until_semicolon()?;
                     } else {
                         push(StmtKind::Label(name.to_owned()));
                     }
