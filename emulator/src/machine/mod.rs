@@ -13,6 +13,7 @@ mod call;
 pub(crate) mod cluster;
 mod flight;
 mod float;
+mod fp8;
 mod hopper;
 mod mbarrier;
 mod num;
