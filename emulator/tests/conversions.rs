@@ -39,6 +39,9 @@ fn convert(mode: &str, to: &str, from: &str, values: &[u64]) -> Vec<u64> {
     out.chunks(out_bytes).map(|c| c.iter().rev().fold(0, |acc, &b| acc << 8 | u64::from(b))).collect()
 }
 
+/// A function to compare with.
+type Exact = fn(f64) -> f64;
+
 const FORMATS: [&str; 2] = ["f16", "bf16"];
 
 fn value_of(format: &str, bits: u64) -> f64 {
@@ -125,7 +128,7 @@ fn halves_widen_exactly() {
 
 #[test]
 fn halves_become_integers_in_every_mode() {
-    let modes: [(&str, fn(f64) -> f64); 4] =
+    let modes: [(&str, Exact); 4] =
         [(".rni", f64::round_ties_even), (".rzi", f64::trunc), (".rmi", f64::floor), (".rpi", f64::ceil)];
     for format in FORMATS {
         for (mode, round) in modes {
@@ -249,7 +252,6 @@ fn approximations_stay_inside_their_documented_bounds() {
     let mut x: Vec<f32> = (0..0x1_0000u32).map(|u| f32::from_bits(u << 16 | numbers.next() as u32 & 0xffff)).collect();
     x.extend((0..0x4000).map(|_| numbers.float() * 4.0));
     x.extend((0..0x4000).map(|_| numbers.float() * std::f32::consts::PI));
-    type Exact = fn(f64) -> f64;
     // Relative errors and absolute errors: PTX ISA 9.0, section 9.7.3, each instruction's table or text.
     let relative: [(&str, Exact, f64); 7] = [
         ("rcp.approx.ftz.f32", |x| 1.0 / x, 2f64.powi(-23)),
