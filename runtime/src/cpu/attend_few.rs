@@ -167,13 +167,22 @@ impl pulp::NullaryFnOnce for Meet<'_> {
 impl Block<'_> {
     #[inline(always)]
     fn score<T: Stored>(&mut self, q: &[f32], keys: &[T], stride: usize) {
-        for i in 0..self.n {
-            let line = &keys[i * stride..];
-            for (row, (q, sight)) in q.chunks_exact(self.d).zip(self.sights).enumerate() {
-                if sight.low <= i && i < sight.high {
-                    let key = &line[sight.head..sight.head + self.d];
-                    self.scores[row * self.n + i] = self.scale * product(q, key);
+        for (row, (q, sight)) in q.chunks_exact(self.d).zip(self.sights).enumerate() {
+            let (chunks, rest) = q.as_chunks::<32>();
+            for i in sight.low..sight.high {
+                let from = i * stride + sight.head;
+                let key = &keys[from..from + self.d];
+                let mut lanes = [0f32; 32];
+                for (x, y) in chunks.iter().zip(key.as_chunks::<32>().0) {
+                    for j in 0..32 {
+                        lanes[j] += x[j] * y[j].widen();
+                    }
                 }
+                let mut last = 0f32;
+                for (x, y) in rest.iter().zip(&key[chunks.len() * 32..]) {
+                    last += x * y.widen();
+                }
+                self.scores[row * self.n + i] = self.scale * (halved(lanes) + last);
             }
         }
     }
@@ -201,31 +210,29 @@ impl Block<'_> {
         self.part.sum[row] = scores.iter().map(|s| f64::from(*s)).sum();
     }
 
+    /// Adds up values by weight; the channels of a row stay in registers over all keys.
     #[inline(always)]
     fn gather<T: Stored>(&mut self, values: &[T], stride: usize) {
-        for i in 0..self.n {
-            let line = &values[i * stride..];
-            for (row, (acc, sight)) in self.part.acc.chunks_exact_mut(self.d).zip(self.sights).enumerate() {
-                if i < sight.low || sight.high <= i {
-                    continue;
+        for (row, (acc, sight)) in self.part.acc.chunks_exact_mut(self.d).zip(self.sights).enumerate() {
+            let weights = &self.scores[row * self.n..(row + 1) * self.n];
+            let (chunks, rest) = acc.as_chunks_mut::<32>();
+            for (at, acc) in chunks.iter_mut().enumerate() {
+                let mut lanes = *acc;
+                for i in sight.low..sight.high {
+                    let from = i * stride + sight.head + at * 32;
+                    let (weight, line) = (weights[i], values[from..from + 32].as_chunks::<32>().0);
+                    for j in 0..32 {
+                        lanes[j] += weight * line[0][j].widen();
+                    }
                 }
-                let weight = self.scores[row * self.n + i];
-                for (a, v) in acc.iter_mut().zip(&line[sight.head..sight.head + self.d]) {
-                    *a += weight * v.widen();
+                *acc = lanes;
+            }
+            let done = self.d / 32 * 32;
+            for i in sight.low..sight.high {
+                for (j, acc) in rest.iter_mut().enumerate() {
+                    *acc += weights[i] * values[i * stride + sight.head + done + j].widen();
                 }
             }
         }
     }
-}
-
-#[inline(always)]
-fn product<T: Stored>(x: &[f32], y: &[T]) -> f32 {
-    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
-    let mut lanes = [0f32; 16];
-    for (x, y) in x.iter().zip(y) {
-        for i in 0..16 {
-            lanes[i] += x[i] * y[i].widen();
-        }
-    }
-    halved(lanes) + x_rest.iter().zip(y_rest).map(|(x, y)| x * y.widen()).sum::<f32>()
 }
