@@ -109,7 +109,7 @@ fn a_perturbed_tensor_fails_and_no_other_does() {
         ("g_chamfer", "wide.L1.gx", 1e-6),
     ];
     for (case, tensor, tolerance) in scaled {
-        let dir = copied(&fixtures, &[case, "full_weights"]);
+        let dir = copied(&fixtures, &[case, "full_weights", "a_token_eval_b1", "a_token_eval_b2"]);
         change(&dir.path().join(format!("{case}.safetensors")), tensor, scale(1.0 + 20.0 * tolerance));
         only_fails(&run(dir.path(), case, "cpu"), tensor);
     }
@@ -120,7 +120,7 @@ fn a_perturbed_tensor_fails_and_no_other_does() {
         ("g_chamfer", "small.idx1"),
     ];
     for (case, tensor) in exact {
-        let dir = copied(&fixtures, &[case, "full_weights"]);
+        let dir = copied(&fixtures, &[case, "full_weights", "a_token_eval_b1", "a_token_eval_b2"]);
         change(&dir.path().join(format!("{case}.safetensors")), tensor, next_integer);
         only_fails(&run(dir.path(), case, "cpu"), tensor);
     }

@@ -127,7 +127,7 @@ pub(crate) fn push_vjps(v: &mut Vjp<'_>) -> Done {
 
 fn composite_vjp(v: &mut Vjp<'_>, c: &Composite) -> Done {
     match c {
-        Composite::StopGradient => Ok(()),
+        Composite::StopGradient | Composite::RandomBits { .. } => Ok(()),
         Composite::Relu => composite::relu(v),
         Composite::Sigmoid => composite::sigmoid(v),
         Composite::Silu => composite::silu(v),

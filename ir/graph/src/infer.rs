@@ -383,6 +383,13 @@ fn composite(c: &Composite, operands: &[&TensorType], symbols: &Symbols) -> Infe
                 AttentionOperand::Value => v.clone(),
             })
         }
+        Composite::RandomBits { stream, shape } => {
+            let [seed, step] = take(operands)?;
+            let fits = [seed, step].iter().all(|t| t.dtype == DType::I64 && t.rank() == 0);
+            ensure(1, fits, || format!("seed {}, step {}", seed.display(symbols), step.display(symbols)))?;
+            ensure(2, (0..1 << 32).contains(stream), || format!("stream {stream}"))?;
+            Ok(TensorType::new(DType::U32, shape.clone()))
+        }
         Composite::CrossEntropy { .. } => {
             let [logits, labels] = take(operands)?;
             ensure(1, logits.dtype.is_float() && logits.rank() == 2, || logits.display(symbols))?;

@@ -102,6 +102,7 @@ pub enum Composite {
     AttentionGrad { scale: Scalar, by: AttentionOperand },
     CrossEntropy { ignore: i64 },
     StopGradient,
+    RandomBits { stream: i64, shape: Vec<Dim> },
 }
 
 /// What kind of work an op is; passes ask this, never names.
@@ -377,6 +378,13 @@ pub const OPS: &[OpSpec] = &[
         &["logits float [T, V]", "labels i32[T]"],
     ),
     row("stop_gradient", Class::Composite, ("x", ""), "x itself; no derivative passes.", &["float"]),
+    row(
+        "random_bits",
+        Class::Composite,
+        ("seed, step", "stream, shape"),
+        "First words of Philox4x32-10 with key seed and counter (element, stream, step), equal on every device: u32.",
+        &["seed and step are i64[]", "stream is in 0..2^32"],
+    ),
 ];
 
 impl Op {
@@ -448,6 +456,7 @@ impl Composite {
             Composite::AttentionGrad { .. } => "attention_grad",
             Composite::CrossEntropy { .. } => "cross_entropy",
             Composite::StopGradient => "stop_gradient",
+            Composite::RandomBits { .. } => "random_bits",
         }
     }
 }

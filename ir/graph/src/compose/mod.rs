@@ -1,6 +1,7 @@
 //! What does a composite mean? Its graph of primitives: what the interpreter runs and what unclaimed composites become.
 
 mod attention;
+mod philox;
 
 use crate::build::BuildError;
 use crate::graph::{Graph, NodeId, Scalar, TensorType};
@@ -74,7 +75,12 @@ pub fn decompose(graph: &mut Graph, composite: &Composite, operands: &[NodeId]) 
         Composite::Attention { scale } => attention::attention(g, operands, scale.as_f64())?,
         Composite::AttentionGrad { scale, by } => attention::attention_grad(g, operands, (scale.as_f64(), *by))?,
         Composite::CrossEntropy { ignore } => cross_entropy(g, x, operand(operands, 1)?, *ignore)?,
-        Composite::StopGradient => x,
+        // A node of its own: a state it copies may be updated before the copy is read.
+        Composite::StopGradient => {
+            let shape = g.ty(x).shape.clone();
+            g.push(crate::Op::Reshape { shape }, &[x])?
+        }
+        Composite::RandomBits { stream, shape } => philox::bits(g, [x, operand(operands, 1)?], (*stream, shape))?,
     };
     // Mixed float operands join to f32 on the way; the composite's own result type is the contract.
     let types: Vec<&TensorType> = operands.iter().map(|&o| g.ty(o)).collect();

@@ -85,6 +85,9 @@ fn composite(c: &Composite) -> Vec<(&'static str, Attr)> {
             vec![("scale", Attr::Number(*scale)), ("by", Attr::Word(by.name().into()))]
         }
         Composite::CrossEntropy { ignore } => vec![("ignore", int(*ignore))],
+        Composite::RandomBits { stream, shape } => {
+            vec![("stream", int(*stream)), ("shape", Attr::Dims(shape.clone()))]
+        }
     }
 }
 
@@ -267,6 +270,7 @@ fn read_composite(name: &str, map: &mut AttrMap) -> Result<Composite, String> {
             let by = AttentionOperand::ALL.into_iter().find(|by| by.name() == word);
             Composite::AttentionGrad { scale, by: by.ok_or_else(|| format!("by is `q`, `k` or `v`, got `{word}`"))? }
         }
+        "random_bits" => Composite::RandomBits { stream: map.int("stream", Some(0))?, shape: map.dims("shape")? },
         "stop_gradient" => Composite::StopGradient,
         "cross_entropy" => Composite::CrossEntropy { ignore: map.int("ignore", Some(-100))? },
         other => return Err(format!("`{other}` is no op; `ir/ops.md` lists them")),

@@ -12,9 +12,10 @@ impl Draw<'_> {
         if !self.config.composites {
             return None;
         }
-        match self.rng.below(if self.config.derivatives { 9 } else { 7 }) {
+        match self.rng.below(if self.config.derivatives { 10 } else { 7 }) {
             7 => self.stop(),
             8 => self.attention_grad(),
+            9 => self.bits(),
             0 => self.activation(),
             1 => self.softmax(),
             2 => self.moments(),
@@ -119,6 +120,18 @@ impl Draw<'_> {
         let centred = self.fact(x).plus(self.fact(mean).negated());
         let fact = Fact { grid: None, ..centred.times(scale).plus(self.fact(bias)) };
         self.emit(Op::Composite(Composite::BatchNorm { axis, eps }), &[x, gain, bias, mean, var], fact)
+    }
+
+    fn bits(&mut self) -> Option<NodeId> {
+        if !self.config.ints {
+            return None;
+        }
+        let scalar = TensorType::new(DType::I64, vec![]);
+        let seed = self.input(Fill::Wide, InputKind::Data, scalar.clone())?;
+        let step = self.input(Fill::Small, InputKind::Data, scalar)?;
+        let shape = (0..self.rng.between(0, 2)).map(|_| self.dim()).collect();
+        let op = Composite::RandomBits { stream: self.rng.between(0, 3), shape };
+        self.emit(Op::Composite(op), &[seed, step], Fact::full(DType::U32))
     }
 
     fn stop(&mut self) -> Option<NodeId> {
