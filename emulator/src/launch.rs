@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crate::decode::{MAX_SHARED_BYTES, Module};
+use crate::decode::{Module, shared_limit};
 use crate::error::LaunchError;
 use crate::machine::block::{Block, Grid, Round, permutation};
+use crate::machine::race::Ledger;
 use crate::memory::Memory;
 use crate::syntax::ast::Init;
 
@@ -67,17 +68,19 @@ pub struct Checks {
     pub uninitialised: bool,
     /// Barriers reached by part of a warp, or left incomplete.
     pub barriers: bool,
+    /// Data races in shared and global memory, and copies used before they were waited for.
+    pub races: bool,
 }
 
 impl Checks {
     /// Everything on.
     pub fn all() -> Self {
-        Checks { alignment: true, uninitialised: true, barriers: true }
+        Checks { alignment: true, uninitialised: true, barriers: true, races: true }
     }
 
     /// Bounds only.
     pub fn none() -> Self {
-        Checks { alignment: false, uninitialised: false, barriers: false }
+        Checks { alignment: false, uninitialised: false, barriers: false, races: false }
     }
 }
 
@@ -91,6 +94,7 @@ pub struct Options {
     /// Warp instructions a launch may execute; `None` for no limit.
     pub max_instructions: Option<u64>,
     /// Host threads. With more than one, blocks that communicate may give different results from run to run.
+    /// While races are looked for one is used, whatever is asked for, so that the first finding is always the same.
     pub threads: usize,
     /// Blocks that take turns on one host thread, for kernels whose blocks wait for each other.
     pub resident_blocks: usize,
@@ -156,14 +160,17 @@ pub fn launch(
         static_smem.into()
     };
     let need_bytes = dynamic_start + u64::from(launch.dynamic_smem_bytes);
-    if need_bytes > MAX_SHARED_BYTES {
-        return Err(LaunchError::SharedMemory { kernel: kernel.to_owned(), need_bytes, limit_bytes: MAX_SHARED_BYTES });
+    let limit_bytes = shared_limit(&module.target);
+    if need_bytes > limit_bytes {
+        let (kernel, target) = (kernel.to_owned(), module.target.clone());
+        return Err(LaunchError::SharedMemory { kernel, need_bytes, limit_bytes, target });
     }
     let params = pack_args(entry, launch.args)?;
     place_globals(module, memory)
         .map_err(|source| LaunchError::ModuleVariables { kernel: kernel.to_owned(), source })?;
     let memory: &Memory = memory;
     let limit = options.max_instructions.unwrap_or(u64::MAX);
+    let ledger = Mutex::new(Ledger::default());
     let grid = Grid {
         module,
         memory,
@@ -177,6 +184,8 @@ pub fn launch(
         dynamic_smem: launch.dynamic_smem_bytes,
         checks: options.checks,
         max_instructions: limit,
+        ledger: options.checks.races.then_some(&ledger),
+        own_shared: entry.own_shared,
     };
     run_blocks(grid, need_bytes as u32, options, limit)
 }
@@ -302,7 +311,7 @@ fn run_blocks(grid: Grid<'_>, smem_bytes: u32, options: &Options, limit: u64) ->
         }
         total.lock().unwrap_or_else(|e| e.into_inner()).add(stats);
     };
-    let threads = options.threads.clamp(1, n_blocks.max(1));
+    let threads = if grid.checks.races { 1 } else { options.threads.clamp(1, n_blocks.max(1)) };
     if threads == 1 {
         work();
     } else {

@@ -6,6 +6,7 @@
 
 mod decode;
 mod error;
+mod finding;
 mod launch;
 mod machine;
 mod memory;
@@ -13,6 +14,7 @@ mod syntax;
 
 pub use decode::{Entry, Module, Param};
 pub use error::{Access, LaunchError, MemoryError, ParseError, Place, Space};
+pub use finding::{Cause, Race};
 pub use launch::{Arg, Checks, Launch, Options, Stats, launch};
 pub use memory::Memory;
 pub use syntax::ast::Ty;

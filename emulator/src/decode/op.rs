@@ -75,6 +75,25 @@ pub(crate) struct Addr {
     pub(crate) offset: i32,
 }
 
+/// Whom a fence or a strong access orders: the threads of the block, or all.
+///
+/// Cluster scope counts as all: what it leaves out is another cluster, which is rarely what is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Block,
+    Device,
+}
+
+/// How an access takes part in the order of memory (PTX ISA 9.0, sections 8.3 and 8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemOrder {
+    /// Relaxed, volatile or more.
+    pub(crate) strong: bool,
+    pub(crate) acquire: bool,
+    pub(crate) release: bool,
+    pub(crate) reach: Reach,
+}
+
 /// Element of a load or store: bytes in memory, bank of the registers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Elem {
@@ -85,8 +104,8 @@ pub(crate) struct Elem {
     pub(crate) n: u8,
     /// Registers have 16 bits.
     pub(crate) short: bool,
-    /// 64-bit volatile and ordered accesses must not tear against atomics.
-    pub(crate) strong: bool,
+    /// 64-bit strong accesses must not tear against atomics.
+    pub(crate) order: MemOrder,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +137,7 @@ pub(crate) struct Atom {
     pub(crate) addr: Addr,
     pub(crate) b: R,
     pub(crate) c: R,
+    pub(crate) order: MemOrder,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -487,6 +507,7 @@ pub(crate) enum Op {
         mask: R,
     },
     Bar(Bar),
+    Fence(Reach),
     Bra(u32),
     BrxIdx {
         idx: R,

@@ -1,6 +1,7 @@
 //! How do loads, stores and asynchronous copies reach memory? Every lane's address is checked before it is used.
 
 use super::block::Env;
+use super::race::{Touch, WEAK};
 use super::warp::{LANES, Pending, Row64, Warp};
 use crate::decode::op::{Addr, Elem, MemSpace, Op, PSrc, R};
 use crate::error::{Access, Space};
@@ -12,6 +13,7 @@ pub(crate) enum Fault {
     Memory { kind: MemoryFault, access: Access, space: Space, address: u64, bytes: u32 },
     Barrier { barrier: u32, detail: String },
     WarpSync { detail: String },
+    Race(super::race::Conflict),
     Trap,
     TooManyInstructions,
     StackOverflow,
@@ -204,10 +206,12 @@ impl Env<'_> {
         let n = usize::from(elem.n);
         let bytes = u32::from(elem.bytes);
         if bytes == 4 && n == 1 && !elem.wide {
-            return self.load_words(warp, m, dst[0], (addr.space, &addresses));
+            self.load_words(warp, m, dst[0], (addr.space, &addresses))?;
+            return self.watch_elements(warp, m, elem, (addr.space, &addresses, Access::Read));
         }
         let mut rows = [[0u64; LANES]; 4];
-        let _guard = (elem.strong && bytes == 8).then(|| self.memory.wide_lock.lock());
+        let memory = self.memory;
+        let _guard = (elem.order.strong && bytes == 8).then(|| memory.wide_lock.lock());
         let mut rest = m;
         while rest != 0 {
             let lane = rest.trailing_zeros() as usize;
@@ -234,7 +238,7 @@ impl Env<'_> {
                 warp.set32(d, m, &row.map(|x| x as u32 & keep));
             }
         }
-        Ok(())
+        self.watch_elements(warp, m, elem, (addr.space, &addresses, Access::Read))
     }
 
     /// The most common load: one 32-bit word per lane.
@@ -258,7 +262,7 @@ impl Env<'_> {
         let n = usize::from(elem.n);
         let bytes = u32::from(elem.bytes);
         let memory = self.memory;
-        let _guard = (elem.strong && bytes == 8).then(|| memory.wide_lock.lock());
+        let _guard = (elem.order.strong && bytes == 8).then(|| memory.wide_lock.lock());
         let mut rest = m;
         while rest != 0 {
             let lane = rest.trailing_zeros() as usize;
@@ -271,7 +275,37 @@ impl Env<'_> {
             }
             self.store(warp, req, bytes, &values[..n])?;
         }
+        if self.races.is_some() {
+            let touch = Touch {
+                space: addr.space,
+                addresses: &addresses,
+                bytes: bytes * n as u32,
+                access: Access::Write,
+                order: elem.order,
+            };
+            let equal = |r: R, i: usize, j: usize| {
+                if elem.wide { warp.get64(r)[i] == warp.get64(r)[j] } else { warp.get32(r)[i] == warp.get32(r)[j] }
+            };
+            self.watch_values(warp, m, &touch, |i, j| src[..n].iter().all(|&r| equal(r, i, j)))?;
+            self.watch(warp, m, &touch)?;
+        }
         Ok(())
+    }
+
+    /// Tells the race checker of a load or store.
+    #[inline(always)]
+    fn watch_elements(
+        &mut self,
+        warp: &Warp,
+        m: u32,
+        elem: Elem,
+        (space, addresses, access): (MemSpace, &Row64, Access),
+    ) -> Lane<()> {
+        if self.races.is_none() {
+            return Ok(());
+        }
+        let bytes = u32::from(elem.bytes) * u32::from(elem.n);
+        self.watch(warp, m, &Touch { space, addresses, bytes, access, order: elem.order })
     }
 
     /// Starts one asynchronous copy per lane; the data is read now and lands at the wait.
@@ -280,6 +314,8 @@ impl Env<'_> {
         let (to, from) = (warp.addresses(dst), warp.addresses(src));
         let ignored = ignore.map_or(0, |p: PSrc| warp.pred(p));
         let total = u32::from(bytes);
+        let period = self.begin_async(warp);
+        let mut reads = 0u32;
         for lane in (0..LANES).filter(|lane| m >> lane & 1 == 1) {
             let (home, address) = resolve(MemSpace::Shared, to[lane]);
             let target = Request { lane, access: Access::Write, home, address, bytes: total };
@@ -323,9 +359,13 @@ impl Env<'_> {
             if self.checks.uninitialised {
                 self.shared.forget(address as usize, total);
             }
+            self.watch_async(warp, lane, period, (address, total))?;
+            reads |= u32::from(take > 0) << lane;
             warp.pending.push(pending);
         }
-        Ok(())
+        let touch =
+            Touch { space: MemSpace::Global, addresses: &from, bytes: total, access: Access::Read, order: WEAK };
+        self.watch(warp, reads, &touch)
     }
 
     /// Lands the copies of lanes in `m` until at most `keep` committed groups are pending; `None` lands all.
@@ -345,6 +385,7 @@ impl Env<'_> {
                 let bits = word.iter().rev().fold(0, |acc, &b| acc << 8 | u64::from(b));
                 self.shared.store(p.dst as usize + 4 * i, 4, bits);
             }
+            self.land_async(warp, lane, (p.dst.into(), p.bytes.into()));
             if p.written != u16::MAX {
                 for i in (0..usize::from(p.bytes)).filter(|i| p.written >> i & 1 == 0) {
                     self.shared.forget(p.dst as usize + i, 1);

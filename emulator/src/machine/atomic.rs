@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use super::access::{Home, Lane, MemoryFault, Request, resolve};
 use super::block::Env;
 use super::num;
+use super::race::Touch;
 use super::warp::{LANES, Warp};
 use crate::decode::op::{Atom, AtomOp, Half, Rnd};
 use crate::error::Access;
@@ -95,6 +96,8 @@ impl Env<'_> {
                 Home::Local | Home::Param => return req.fault(MemoryFault::OutOfBounds),
             };
         }
+        let (space, access, order) = (atom.addr.space, Access::Atomic, atom.order);
+        self.watch(warp, m, &Touch { space, addresses: &addresses, bytes, access, order })?;
         if let Some(d) = atom.d {
             if atom.wide {
                 warp.set64(d, m, &old_row);

@@ -146,6 +146,11 @@ impl Env<'_> {
                 }
                 self.tensor(warp, op, m)?;
             }
+            Op::Fence(reach) => {
+                if let Some(races) = self.races.as_deref_mut() {
+                    races.fence(warp.index, reach);
+                }
+            }
             Op::Warp { op, mask } => return self.meet(warp, op, mask, m),
             Op::Bar(bar) => return self.barrier(warp, bar, m),
             Op::BrxIdx { idx, ref targets } => return Self::indexed(warp, m, idx, targets),
@@ -258,10 +263,18 @@ impl Env<'_> {
         rest = m;
         while rest != 0 {
             let same = class(rest.trailing_zeros() as usize);
-            warp.warp_op(op, same);
+            self.warp_op(warp, op, same);
             rest &= !same;
         }
         Ok(Next::Advance)
+    }
+
+    fn warp_op(&mut self, warp: &mut Warp, op: WarpOp, lanes: u32) {
+        // Only `bar.warp.sync` orders memory; shuffles and votes just meet.
+        if let (WarpOp::Sync, Some(races)) = (op, self.races.as_deref_mut()) {
+            races.sync_lanes(warp.index, lanes, warp.alive);
+        }
+        warp.warp_op(op, lanes);
     }
 
     /// Several masks meet at one instruction and the running one is incomplete: complete ones execute now.
@@ -275,7 +288,7 @@ impl Env<'_> {
                 (0..LANES).filter(|&i| rest >> i & 1 == 1 && masks[i] == masks[lane]).fold(0u32, |acc, i| acc | 1 << i);
             rest &= !same;
             if masks[lane] & warp.alive & !same == 0 {
-                warp.warp_op(op, same);
+                self.warp_op(warp, op, same);
                 ready |= same;
             }
         }
@@ -331,6 +344,9 @@ impl Env<'_> {
             }
         }
         if at_sync != 0 && wanted & warp.alive & !at_sync == 0 {
+            if let Some(races) = self.races.as_deref_mut() {
+                races.sync_lanes(warp.index, at_sync, warp.alive);
+            }
             for i in meeting {
                 let group = &mut warp.others[i];
                 if matches!(code[group.pc as usize].op, Op::Warp { op: WarpOp::Sync, .. }) {

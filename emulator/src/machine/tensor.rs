@@ -87,6 +87,7 @@ impl Env<'_> {
                 } else {
                     self.load(warp, req, 4, row)?;
                 }
+                self.watch_row(warp, lane, access, (home, address, 16))?;
             }
             if !ld.store {
                 let at = |r: usize, c: usize| (rows[r][c / 2] >> (16 * (c % 2))) as u32 & 0xffff;
@@ -127,6 +128,7 @@ impl Env<'_> {
                     self.load(warp, req, bytes, &mut value)?;
                     out[word][lane] |= (value[0] as u32) << shift;
                 }
+                self.watch_row(warp, lane, access, (home, address, bytes))?;
             }
         }
         if !w.store {
