@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::decode::{Module, shared_limit};
 use crate::error::LaunchError;
 use crate::machine::block::{Block, Grid, Round, permutation};
+use crate::machine::count::Tally;
 use crate::machine::race::Ledger;
 use crate::memory::Memory;
+use crate::stats::Stats;
 use crate::syntax::ast::Init;
 
 /// One kernel argument.
@@ -91,6 +93,8 @@ pub struct Options {
     pub seed: u64,
     /// Mistakes to look for.
     pub checks: Checks,
+    /// Whether memory traffic and bank conflicts are counted, which costs time.
+    pub counters: bool,
     /// Warp instructions a launch may execute; `None` for no limit.
     pub max_instructions: Option<u64>,
     /// Host threads. With more than one, blocks that communicate may give different results from run to run.
@@ -103,39 +107,14 @@ pub struct Options {
 impl Default for Options {
     /// All checks, natural order, one thread, a limit of 2^36 warp instructions (some minutes).
     fn default() -> Self {
-        Options { seed: 0, checks: Checks::all(), max_instructions: Some(1 << 36), threads: 1, resident_blocks: 1 }
-    }
-}
-
-/// What a launch executed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Instructions, once per warp.
-    pub warp_instructions: u64,
-    /// Instructions, once per active lane.
-    pub lane_instructions: u64,
-    /// Load instructions, once per active lane.
-    pub loads: u64,
-    /// Store instructions, once per active lane.
-    pub stores: u64,
-    /// Atomic instructions, once per active lane.
-    pub atomics: u64,
-    /// Tensor-core multiplications, once per warp.
-    pub mma: u64,
-    /// Waits at block barriers, once per warp.
-    pub barriers: u64,
-}
-
-impl Stats {
-    fn add(&mut self, other: Stats) {
-        let Stats { warp_instructions, lane_instructions, loads, stores, atomics, mma, barriers } = other;
-        self.warp_instructions += warp_instructions;
-        self.lane_instructions += lane_instructions;
-        self.loads += loads;
-        self.stores += stores;
-        self.atomics += atomics;
-        self.mma += mma;
-        self.barriers += barriers;
+        Options {
+            seed: 0,
+            checks: Checks::all(),
+            counters: false,
+            max_instructions: Some(1 << 36),
+            threads: 1,
+            resident_blocks: 1,
+        }
     }
 }
 
@@ -170,7 +149,7 @@ pub fn launch(
         .map_err(|source| LaunchError::ModuleVariables { kernel: kernel.to_owned(), source })?;
     let memory: &Memory = memory;
     let limit = options.max_instructions.unwrap_or(u64::MAX);
-    let ledger = Mutex::new(Ledger::default());
+    let (ledger, tally) = (Mutex::new(Ledger::default()), Mutex::new(Tally::default()));
     let grid = Grid {
         module,
         memory,
@@ -185,9 +164,12 @@ pub fn launch(
         checks: options.checks,
         max_instructions: limit,
         ledger: options.checks.races.then_some(&ledger),
+        tally: options.counters.then_some(&tally),
         own_shared: entry.own_shared,
     };
-    run_blocks(grid, need_bytes as u32, options, limit)
+    let mut stats = run_blocks(grid, need_bytes as u32, options, limit)?;
+    stats.touched = tally.into_inner().unwrap_or_else(|e| e.into_inner()).touched();
+    Ok(stats)
 }
 
 fn check_dimensions(entry: &crate::Entry, launch: &Launch<'_>) -> Result<(), LaunchError> {
@@ -297,7 +279,7 @@ fn run_blocks(grid: Grid<'_>, smem_bytes: u32, options: &Options, limit: u64) ->
             let _ = left.fetch_update(Relaxed, Relaxed, |n| Some(n.saturating_sub(spent)));
             match result {
                 Ok(Round::Running) => resident.push_back((at, block)),
-                Ok(Round::Finished) => stats.add(block.env.stats),
+                Ok(Round::Finished) => stats.add(&block.env.stats),
                 Err(error) => {
                     // Nobody starts another block; the error of the earliest block wins.
                     next.store(n_blocks, Relaxed);
@@ -309,7 +291,7 @@ fn run_blocks(grid: Grid<'_>, smem_bytes: u32, options: &Options, limit: u64) ->
                 }
             }
         }
-        total.lock().unwrap_or_else(|e| e.into_inner()).add(stats);
+        total.lock().unwrap_or_else(|e| e.into_inner()).add(&stats);
     };
     let threads = if grid.checks.races { 1 } else { options.threads.clamp(1, n_blocks.max(1)) };
     if threads == 1 {

@@ -180,6 +180,11 @@ impl Memory {
         ((address >> SLOT_BITS) as usize, address & ((1 << SLOT_BITS) - 1))
     }
 
+    /// Start of allocation number `slot`.
+    pub(crate) fn join(slot: usize) -> u64 {
+        (slot as u64) << SLOT_BITS
+    }
+
     /// The allocation holding a whole range, and the offset in it.
     pub(crate) fn find(&self, address: u64, bytes: u64) -> Option<(&Allocation, u64)> {
         let Slot::Live(allocation) = self.slots.get((address >> SLOT_BITS) as usize)? else { return None };

@@ -2,6 +2,7 @@
 //!
 //! Every name is resolved, every function gets a frame layout, all code lies in one array. Read [`op`] first.
 
+mod class;
 mod control;
 mod float;
 mod func;

@@ -4,6 +4,7 @@
 //! so no instruction needs to ask what kind of operand it has. 16-bit values live zero-extended in the 32-bit bank.
 
 pub(crate) use super::kinds::*;
+use crate::stats::Class;
 use crate::syntax::ast::Ty;
 
 /// Index into a register bank, relative to the frame.
@@ -571,6 +572,7 @@ pub(crate) struct Instr {
     /// 0 for none; else index*2 + negated + 1.
     pub(crate) guard: u32,
     pub(crate) line: u32,
+    pub(crate) class: Class,
     /// Index into the module's locations, 0 for none.
     pub(crate) loc: u32,
 }

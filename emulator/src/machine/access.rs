@@ -275,7 +275,7 @@ impl Env<'_> {
             }
             self.store(warp, req, bytes, &values[..n])?;
         }
-        if self.races.is_some() {
+        if self.is_watched() {
             let touch = Touch {
                 space: addr.space,
                 addresses: &addresses,
@@ -288,11 +288,12 @@ impl Env<'_> {
             };
             self.watch_values(warp, m, &touch, |i, j| src[..n].iter().all(|&r| equal(r, i, j)))?;
             self.watch(warp, m, &touch)?;
+            self.count(m, &touch);
         }
         Ok(())
     }
 
-    /// Tells the race checker of a load or store.
+    /// Tells the race checker and the counters of a load or store.
     #[inline(always)]
     fn watch_elements(
         &mut self,
@@ -301,11 +302,13 @@ impl Env<'_> {
         elem: Elem,
         (space, addresses, access): (MemSpace, &Row64, Access),
     ) -> Lane<()> {
-        if self.races.is_none() {
+        if !self.is_watched() {
             return Ok(());
         }
         let bytes = u32::from(elem.bytes) * u32::from(elem.n);
-        self.watch(warp, m, &Touch { space, addresses, bytes, access, order: elem.order })
+        let touch = Touch { space, addresses, bytes, access, order: elem.order };
+        self.count(m, &touch);
+        self.watch(warp, m, &touch)
     }
 
     /// Starts one asynchronous copy per lane; the data is read now and lands at the wait.
@@ -360,11 +363,18 @@ impl Env<'_> {
                 self.shared.forget(address as usize, total);
             }
             self.watch_async(warp, lane, period, (address, total))?;
-            reads |= u32::from(take > 0) << lane;
+            if take == total {
+                reads |= 1 << lane;
+            } else if take > 0 {
+                let part = Touch { bytes: take, ..source_touch(&from, total) };
+                self.count(1 << lane, &part);
+                self.watch(warp, 1 << lane, &part)?;
+            }
             warp.pending.push(pending);
         }
-        let touch =
-            Touch { space: MemSpace::Global, addresses: &from, bytes: total, access: Access::Read, order: WEAK };
+        let touch = source_touch(&from, total);
+        self.count(reads, &touch);
+        self.count(m, &Touch { space: MemSpace::Shared, addresses: &to, access: Access::Write, ..touch });
         self.watch(warp, reads, &touch)
     }
 
@@ -395,6 +405,11 @@ impl Env<'_> {
         });
         warp.pending = pending;
     }
+}
+
+/// What an asynchronous copy reads.
+fn source_touch(addresses: &Row64, bytes: u32) -> Touch<'_> {
+    Touch { space: MemSpace::Global, addresses, bytes, access: Access::Read, order: WEAK }
 }
 
 impl Warp {

@@ -97,7 +97,9 @@ impl Env<'_> {
             };
         }
         let (space, access, order) = (atom.addr.space, Access::Atomic, atom.order);
-        self.watch(warp, m, &Touch { space, addresses: &addresses, bytes, access, order })?;
+        let touch = Touch { space, addresses: &addresses, bytes, access, order };
+        self.count(m, &touch);
+        self.watch(warp, m, &touch)?;
         if let Some(d) = atom.d {
             if atom.wide {
                 warp.set64(d, m, &old_row);

@@ -1,6 +1,7 @@
 //! How does a block run? Warps take turns in an order drawn from the seed; barriers hold them; deadlocks are told.
 
 use super::access::{Fault, MemoryFault};
+use super::count::TallyRef;
 use super::order::Handoff;
 use super::race::{Ledger, Races};
 use super::shared::Shared;
@@ -8,8 +9,9 @@ use super::warp::{ALL, Base, State, Warp};
 use crate::decode::Module;
 use crate::decode::op::{BarKind, Const, Special};
 use crate::error::{LaunchError, Place};
-use crate::launch::{Checks, Stats};
+use crate::launch::Checks;
 use crate::memory::{LOCAL_TAG, Memory, SHARED_TAG};
+use crate::stats::Stats;
 use std::sync::Mutex;
 
 /// Named barriers of a block.
@@ -34,6 +36,8 @@ pub(crate) struct Grid<'a> {
     pub(crate) max_instructions: u64,
     /// Accesses to global memory, where races are looked for.
     pub(crate) ledger: Option<&'a Mutex<Ledger>>,
+    /// Bytes touched, where accesses are counted.
+    pub(crate) tally: TallyRef<'a>,
     /// Shared variables of the kernel: indices into the module's.
     pub(crate) own_shared: (usize, usize),
 }
@@ -225,7 +229,7 @@ impl<'a> Block<'a> {
             alive,
             released: Vec::new(),
             races,
-            stats: Stats::default(),
+            stats: Stats { blocks: 1, ..Stats::default() },
             budget: 0,
             clock: 0,
         };

@@ -8,6 +8,7 @@ mod alu;
 mod atomic;
 pub(crate) mod block;
 mod clock;
+pub(crate) mod count;
 mod float;
 mod num;
 mod order;

@@ -166,6 +166,11 @@ fn lanes(mask: u32) -> impl Iterator<Item = usize> {
 }
 
 impl Env<'_> {
+    /// Whether anybody wants to know of accesses.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.races.is_some() || self.grid.tally.is_some()
+    }
+
     /// Checks and remembers an instruction's accesses, all of them inside their memory.
     pub(crate) fn watch(&mut self, warp: &Warp, m: u32, touch: &Touch<'_>) -> Lane<()> {
         let (Some(races), Some(ledger)) = (self.races.as_deref_mut(), self.grid.ledger) else { return Ok(()) };

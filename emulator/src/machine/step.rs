@@ -42,6 +42,7 @@ impl Env<'_> {
             self.budget -= 1;
             self.clock += 1;
             self.stats.warp_instructions += 1;
+            self.stats.by_class[instr.class as usize] += 1;
             self.stats.lane_instructions += u64::from(m.count_ones());
             if m == 0 {
                 warp.cur.pc = pc + 1;
