@@ -313,6 +313,24 @@ pub enum LaunchError {
         /// What is wrong.
         detail: String,
     },
+    /// An mbarrier used in a way the hardware leaves undefined.
+    #[error("{place}: mbarrier at shared address {address:#x}: {detail}")]
+    Mbarrier {
+        /// Where.
+        place: Box<Place>,
+        /// Offset in the shared memory of its block.
+        address: u64,
+        /// What is wrong.
+        detail: String,
+    },
+    /// An asynchronous copy with operands no device accepts.
+    #[error("{place}: {detail}")]
+    AsyncCopy {
+        /// Where.
+        place: Box<Place>,
+        /// What is wrong.
+        detail: String,
+    },
     /// A warp-wide instruction whose lanes do not agree or never meet.
     #[error("{place}: {detail}")]
     WarpSync {
@@ -331,7 +349,15 @@ pub enum LaunchError {
         /// One line per waiting group of lanes.
         waiting: Vec<String>,
     },
-    /// The kernel executed `trap` (an assertion failed).
+    /// An `assert` of the kernel failed.
+    #[error("{place}: assertion {message}")]
+    Assertion {
+        /// Where.
+        place: Box<Place>,
+        /// The condition, its file, line and function.
+        message: String,
+    },
+    /// The kernel executed `trap`.
     #[error("{place}: trap")]
     Trap {
         /// Where.

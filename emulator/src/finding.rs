@@ -12,6 +12,8 @@ pub enum Cause {
     SameInstruction,
     /// The other access is an asynchronous copy nobody has waited for.
     InFlight,
+    /// An ordinary write, and an asynchronous copy without `fence.proxy.async` between them.
+    ProxyFence,
 }
 
 impl std::fmt::Display for Cause {
@@ -20,6 +22,7 @@ impl std::fmt::Display for Cause {
             Cause::Unordered => "nothing orders it after",
             Cause::SameInstruction => "another value than, in the same instruction,",
             Cause::InFlight => "nobody has waited for",
+            Cause::ProxyFence => "no `fence.proxy.async` follows",
         })
     }
 }

@@ -13,6 +13,7 @@ mod memory;
 mod roofline;
 mod stats;
 mod syntax;
+mod tensor_map;
 
 pub use decode::{Entry, Module, Param};
 pub use error::{Access, LaunchError, MemoryError, ParseError, Place, Space};
@@ -22,3 +23,4 @@ pub use memory::Memory;
 pub use roofline::{GPUS, Gpu, Roofline};
 pub use stats::{Class, Shared, Stats, Touched, Traffic};
 pub use syntax::ast::Ty;
+pub use tensor_map::{Fill, MapElement, Swizzle, TensorMap, TensorMapError};

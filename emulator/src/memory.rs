@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::error::MemoryError;
 
@@ -13,6 +13,8 @@ use crate::error::MemoryError;
 pub(crate) const SHARED_TAG: u64 = 1 << 56;
 pub(crate) const LOCAL_TAG: u64 = 2 << 56;
 pub(crate) const PARAM_TAG: u64 = 3 << 56;
+/// Not memory: pointers to functions.
+pub(crate) const FUNCTION_TAG: u64 = 4 << 56;
 pub(crate) const TAG_MASK: u64 = 0xff << 56;
 
 /// Distance of two allocations, as a shift.
@@ -21,6 +23,8 @@ const SLOT_BITS: u32 = 34;
 const MAX_BYTES: u64 = (1 << SLOT_BITS) - (1 << 20);
 /// Slots below the tag byte.
 const MAX_SLOTS: usize = 1 << (56 - SLOT_BITS);
+/// Heap of a device (CUDA programming guide, heap memory allocation: 8 MB unless set).
+const HEAP_BYTES: u64 = 8 << 20;
 /// What fresh memory holds: a NaN, so unwritten data shows even when nobody checks.
 const POISON: u32 = 0xffff_ffff;
 
@@ -50,6 +54,8 @@ pub struct Memory {
     pub(crate) modules: HashMap<u64, Vec<u64>>,
     /// Serialises 64-bit atomics with each other.
     pub(crate) wide_lock: Mutex<()>,
+    /// Where `malloc` of a kernel takes from: address, and bytes taken.
+    heap: Option<(u64, AtomicU64)>,
 }
 
 impl Default for Memory {
@@ -64,7 +70,7 @@ impl Memory {
     /// An empty memory.
     pub fn new() -> Self {
         // Slot 0 stays empty, so null and small integers are never valid addresses.
-        Memory { slots: vec![Slot::Null], modules: HashMap::new(), wide_lock: Mutex::new(()) }
+        Memory { slots: vec![Slot::Null], modules: HashMap::new(), wide_lock: Mutex::new(()), heap: None }
     }
 
     /// Allocates `bytes` and returns the address, a multiple of 256. The content counts as never written.
@@ -165,6 +171,23 @@ impl Memory {
     pub fn is_written(&self, address: u64, bytes: usize) -> Result<bool, MemoryError> {
         let (allocation, offset) = self.range(address, bytes as u64)?;
         Ok((0..bytes).all(|i| allocation.is_written(offset as usize + i, 1)))
+    }
+
+    /// Makes room for `malloc`, once.
+    pub(crate) fn make_heap(&mut self) -> Result<(), MemoryError> {
+        if self.heap.is_none() {
+            self.heap = Some((self.alloc(HEAP_BYTES as usize)?, AtomicU64::new(0)));
+        }
+        Ok(())
+    }
+
+    /// `malloc` of a kernel: 0 when the heap is full. Nothing is ever given back.
+    pub(crate) fn take_from_heap(&self, bytes: u64) -> u64 {
+        let Some((start, taken)) = &self.heap else { return 0 };
+        // 16 more bytes keep neighbours apart.
+        let size = bytes.saturating_add(31) & !15;
+        let grown = taken.fetch_update(Relaxed, Relaxed, |n| n.checked_add(size).filter(|n| *n <= HEAP_BYTES));
+        grown.map_or(0, |at| start + at)
     }
 
     /// Address and size of variable `name` of `module`, once a kernel of that module has been launched.

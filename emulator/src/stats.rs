@@ -137,6 +137,8 @@ pub struct Stats {
     pub tensor_flops: u64,
     /// Waits at block barriers, once per warp.
     pub barriers: u64,
+    /// Bulk and tensor copies and remote stores, once per lane that starts one.
+    pub async_copies: u64,
     /// Reads of global memory. This and what follows only where [`crate::Options::counters`] is set.
     pub read: Traffic,
     /// Writes and atomics of global memory.
@@ -189,6 +191,7 @@ impl Stats {
         self.mma += other.mma;
         self.tensor_flops += other.tensor_flops;
         self.barriers += other.barriers;
+        self.async_copies += other.async_copies;
         self.read.add(other.read);
         self.written.add(other.written);
         let Shared { requests, bytes, wavefronts, ideal_wavefronts } = other.shared;

@@ -289,6 +289,7 @@ fn blocks_that_wait_for_each_other_need_to_be_resident() {
             entry: "k",
             grid: [2, 1, 1],
             block: [32, 1, 1],
+            cluster: None,
             dynamic_smem_bytes: 0,
             args: &args,
         };

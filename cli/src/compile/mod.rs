@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod counters;
+pub mod emulate;
 pub mod inspect;
 pub mod run;
 pub mod toolchain;

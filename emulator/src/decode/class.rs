@@ -1,5 +1,6 @@
 //! Which kind of instruction is it, for counting?
 
+use super::hopper_op::Hopper;
 use super::op::{Op, Un32, Un64};
 use crate::stats::Class;
 
@@ -19,6 +20,7 @@ pub(crate) fn class(op: &Op) -> Class {
         Op::F32Bin(..) | Op::F32Un(..) | Op::F32Fma(..) => Class::Float,
         Op::F64Bin(..) | Op::F64Un(..) | Op::F64Fma(..) => Class::Double,
         Op::Half(..) => Class::Half,
+        Op::Hopper(op) => hopper_class(op),
         Op::Cvt(_) | Op::CvtPack { .. } => Class::Convert,
         Op::Ld { .. } => Class::Load,
         Op::St { .. } => Class::Store,
@@ -29,5 +31,18 @@ pub(crate) fn class(op: &Op) -> Class {
         Op::Warp { .. } => Class::Warp,
         Op::Bar(_) | Op::Fence(_) => Class::Barrier,
         Op::Bra(_) | Op::BrxIdx { .. } | Op::Call(_) | Op::Ret | Op::Exit | Op::Trap => Class::Control,
+    }
+}
+
+fn hopper_class(op: &Hopper) -> Class {
+    match op {
+        Hopper::Mbar(_) | Hopper::MbarWait(_) | Hopper::PendingCount { .. } | Hopper::CpArrive { .. } => Class::Barrier,
+        Hopper::ClusterArrive(_) | Hopper::ClusterWait(_) | Hopper::ProxyFence | Hopper::Order => Class::Barrier,
+        Hopper::Bulk(_) | Hopper::Tensor(_) | Hopper::BulkCommit | Hopper::BulkWait { .. } => Class::Copy,
+        Hopper::RemoteStore(_) => Class::Store,
+        Hopper::Mapa { .. } | Hopper::GetCtaRank { .. } | Hopper::IsOwnShared { .. } => Class::Move,
+        Hopper::Wgmma(_) | Hopper::WgmmaFence | Hopper::WgmmaCommit | Hopper::WgmmaWait(_) => Class::Tensor,
+        Hopper::SetMaxNReg { .. } => Class::Control,
+        Hopper::MapReplace { .. } | Hopper::MapCopy { .. } => Class::Store,
     }
 }

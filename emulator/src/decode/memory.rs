@@ -8,11 +8,12 @@ use crate::syntax::ast::{Operand, Ty};
 
 type Decoded<T> = Result<T, ParseError>;
 
-const SPACES: [(&str, MemSpace); 8] = [
+const SPACES: [(&str, MemSpace); 9] = [
     ("global", MemSpace::Global),
     ("const", MemSpace::Global),
     ("shared", MemSpace::Shared),
     ("shared::cta", MemSpace::Shared),
+    ("shared::cluster", MemSpace::Shared),
     ("local", MemSpace::Local),
     ("param", MemSpace::Param),
     ("param::entry", MemSpace::Param),
@@ -74,7 +75,18 @@ impl Decoder<'_> {
             "st" => self.store(mods, ops)?,
             "atom" | "red" if !mods.rest().any(|p| p == "async") => self.atom(mods, ops)?,
             "prefetch" | "prefetchu" | "applypriority" | "discard" => {
-                let known = ["global", "local", "L1", "L2", "L2::evict_last", "L2::evict_normal"];
+                let known = [
+                    "global",
+                    "local",
+                    "L1",
+                    "L2",
+                    "L2::evict_last",
+                    "L2::evict_normal",
+                    "L2::128B",
+                    "tensormap",
+                    "param",
+                    "const",
+                ];
                 for part in known {
                     mods.take(part);
                 }

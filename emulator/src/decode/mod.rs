@@ -2,16 +2,21 @@
 //!
 //! Every name is resolved, every function gets a frame layout, all code lies in one array. Read [`op`] first.
 
+mod bulk;
+mod call;
 mod class;
 mod control;
 mod float;
-mod func;
+pub(crate) mod func;
+mod hopper;
+pub(crate) mod hopper_op;
 mod integer;
 pub(crate) mod kinds;
 mod memory;
 mod mods;
 pub(crate) mod op;
 mod tensor;
+mod wgmma;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,6 +64,8 @@ pub struct Module {
     pub(crate) locations: Vec<(u32, u32)>,
     pub(crate) files: HashMap<u32, String>,
     pub(crate) target: String,
+    /// Names of the functions, in the order of `functions`.
+    pub(crate) names: Vec<String>,
     entries: Vec<Entry>,
 }
 
@@ -75,6 +82,8 @@ pub struct Entry {
     pub reqntid: Option<[u32; 3]>,
     /// Largest block the kernel was compiled for (`.maxntid`).
     pub maxntid: Option<[u32; 3]>,
+    /// Blocks of a cluster, where the kernel fixes them (`.reqnctapercluster`).
+    pub reqnctapercluster: Option<[u32; 3]>,
     pub(crate) function: usize,
     /// First and last-plus-one of its own shared variables.
     pub(crate) own_shared: (usize, usize),
@@ -134,6 +143,8 @@ pub(crate) enum Symbol {
     Global(usize),
     Shared(usize),
     Function(usize),
+    /// Index into the table of functions that need no body.
+    Builtin(usize),
 }
 
 /// Everything known while functions are decoded.
@@ -203,6 +214,7 @@ impl Module {
             shared: builder.shared,
             n_common_shared,
             locations: builder.locations,
+            names: text.functions.iter().filter(|f| f.body.is_some()).map(|f| f.name.clone()).collect(),
             files: text.files,
             target: text.target,
             entries,
@@ -217,6 +229,12 @@ impl Module {
     /// The kernel called `name`.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|e| e.name == name)
+    }
+
+    /// Whether some kernel asks for memory of its own.
+    pub(crate) fn uses_heap(&self) -> bool {
+        let is_malloc = |call: &op::Call| call.target == op::Target::Builtin(op::Builtin::Malloc);
+        self.code.iter().any(|i| matches!(&i.op, op::Op::Call(call) if is_malloc(call)))
     }
 
     /// Source file and line of instruction `pc`, where the text has `.loc`.
@@ -245,9 +263,15 @@ fn build(text: &Text) -> Result<Built, ParseError> {
             return Err(ParseError::Duplicate { line: var.line, name: var.name.clone() });
         }
     }
+    for function in text.functions.iter().filter(|f| f.body.is_none()) {
+        if let Some(index) = call::builtin(&function.name) {
+            builder.symbols.insert(function.name.clone(), Symbol::Builtin(index));
+        }
+    }
     let bodies: Vec<&Function> = text.functions.iter().filter(|f| f.body.is_some()).collect();
     for (index, function) in bodies.iter().enumerate() {
-        if builder.symbols.insert(function.name.clone(), Symbol::Function(index)).is_some() {
+        let before = builder.symbols.insert(function.name.clone(), Symbol::Function(index));
+        if before.is_some_and(|symbol| !matches!(symbol, Symbol::Builtin(_))) {
             return Err(ParseError::Duplicate { line: function.line, name: function.name.clone() });
         }
     }
@@ -272,6 +296,7 @@ fn build(text: &Text) -> Result<Built, ParseError> {
             static_smem_bytes: builder.shared_bytes as u32,
             reqntid: function.reqntid,
             maxntid: function.maxntid,
+            reqnctapercluster: function.reqnctapercluster,
             function: index,
             own_shared: (first_shared, builder.shared.len()),
         });
@@ -284,7 +309,8 @@ fn build(text: &Text) -> Result<Built, ParseError> {
 fn check_calls(builder: &Builder, frames: &[Frame]) -> Result<(), ParseError> {
     for instr in &builder.code {
         let op::Op::Call(call) = &instr.op else { continue };
-        let callee = &frames[call.callee];
+        let op::Target::Function(callee) = call.target else { continue };
+        let callee = &frames[callee];
         let sizes = |list: &[(u32, u32)]| list.iter().map(|&(_, bytes)| bytes).collect::<Vec<_>>();
         if sizes(&call.args) != sizes(&callee.params) || sizes(&call.results) != sizes(&callee.returns) {
             return Err(ParseError::Operand {

@@ -300,10 +300,28 @@ pub(crate) struct WmmaMma {
     pub(crate) c: Vec<R>,
 }
 
-/// A call: callee and copies between parameter areas (from, to, bytes).
+/// Functions of the device's own library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Builtin {
+    Printf,
+    AssertFail,
+    Malloc,
+    Free,
+}
+
+/// What a call calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Function(usize),
+    /// The address in a register of the 64-bit bank.
+    Register(R),
+    Builtin(Builtin),
+}
+
+/// A call: what it calls, and where arguments and results lie in the caller's frame (offset, bytes).
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    pub(crate) callee: usize,
+    pub(crate) target: Target,
     /// Caller offsets of the arguments.
     pub(crate) args: Vec<(u32, u32)>,
     /// Caller offsets of the results.
@@ -496,6 +514,8 @@ pub(crate) enum Op {
     Mma(Box<Mma>),
     WmmaMove(Box<WmmaMove>),
     WmmaMma(Box<WmmaMma>),
+    /// Instructions of compute capability 9.0.
+    Hopper(Box<super::hopper_op::Hopper>),
     ActiveMask {
         d: R,
     },
@@ -527,6 +547,12 @@ pub(crate) enum Special {
     Ntid(u8),
     Ctaid(u8),
     Nctaid(u8),
+    ClusterId(u8),
+    NClusterId(u8),
+    ClusterCtaid(u8),
+    ClusterNctaid(u8),
+    ClusterCtarank,
+    ClusterNctarank,
     LaneId,
     WarpId,
     NWarpId,

@@ -1,7 +1,9 @@
 //! How do loads, stores and asynchronous copies reach memory? Every lane's address is checked before it is used.
 
 use super::block::Env;
+use super::cluster::names_peer;
 use super::race::{Touch, WEAK};
+use super::shared::Shared;
 use super::warp::{LANES, Pending, Row64, Warp};
 use crate::decode::op::{Addr, Elem, MemSpace, Op, PSrc, R};
 use crate::error::{Access, Space};
@@ -10,9 +12,35 @@ use crate::memory::{LOCAL_TAG, PARAM_TAG, SHARED_TAG, TAG_MASK};
 /// What stopped a lane.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    Memory { kind: MemoryFault, access: Access, space: Space, address: u64, bytes: u32 },
-    Barrier { barrier: u32, detail: String },
-    WarpSync { detail: String },
+    Assertion {
+        message: String,
+    },
+    Memory {
+        kind: MemoryFault,
+        access: Access,
+        space: Space,
+        address: u64,
+        bytes: u32,
+    },
+    Barrier {
+        barrier: u32,
+        detail: String,
+    },
+    Mbarrier {
+        address: u64,
+        detail: String,
+    },
+    AsyncCopy {
+        detail: String,
+    },
+    /// Seen now, caused by the instruction at `pc`.
+    At {
+        pc: u32,
+        fault: Box<Fault>,
+    },
+    WarpSync {
+        detail: String,
+    },
     Race(super::race::Conflict),
     Trap,
     TooManyInstructions,
@@ -30,7 +58,7 @@ pub(crate) enum MemoryFault {
 pub(crate) type Lane<T> = Result<T, Box<(u32, Fault)>>;
 
 /// A resolved place.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Home {
     Global,
     Shared,
@@ -133,6 +161,9 @@ impl Env<'_> {
                 }
             }
             Home::Shared => {
+                if names_peer(req.home, req.address) {
+                    return self.load_peer(req, bytes, out);
+                }
                 if req.address.saturating_add(req.bytes.into()) > u64::from(self.shared.bytes) {
                     return req.fault(MemoryFault::OutOfBounds);
                 }
@@ -181,6 +212,9 @@ impl Env<'_> {
                 }
             }
             Home::Shared => {
+                if names_peer(req.home, req.address) {
+                    return self.store_peer(req, bytes, values);
+                }
                 if req.address.saturating_add(req.bytes.into()) > u64::from(self.shared.bytes) {
                     return req.fault(MemoryFault::OutOfBounds);
                 }
@@ -391,16 +425,8 @@ impl Env<'_> {
             if m >> lane & 1 == 0 || !due {
                 return true;
             }
-            for (i, word) in p.data[..usize::from(p.bytes)].chunks(4).enumerate() {
-                let bits = word.iter().rev().fold(0, |acc, &b| acc << 8 | u64::from(b));
-                self.shared.store(p.dst as usize + 4 * i, 4, bits);
-            }
+            p.land(&mut self.shared);
             self.land_async(warp, lane, (p.dst.into(), p.bytes.into()));
-            if p.written != u16::MAX {
-                for i in (0..usize::from(p.bytes)).filter(|i| p.written >> i & 1 == 0) {
-                    self.shared.forget(p.dst as usize + i, 1);
-                }
-            }
             false
         });
         warp.pending = pending;
@@ -412,8 +438,23 @@ fn source_touch(addresses: &Row64, bytes: u32) -> Touch<'_> {
     Touch { space: MemSpace::Global, addresses, bytes, access: Access::Read, order: WEAK }
 }
 
+impl Pending {
+    /// Puts the data where it was to go.
+    pub(crate) fn land(&self, shared: &mut Shared) {
+        for (i, word) in self.data[..usize::from(self.bytes)].chunks(4).enumerate() {
+            let bits = word.iter().rev().fold(0, |acc, &b| acc << 8 | u64::from(b));
+            shared.store(self.dst as usize + 4 * i, 4, bits);
+        }
+        if self.written != u16::MAX {
+            for i in (0..usize::from(self.bytes)).filter(|i| self.written >> i & 1 == 0) {
+                shared.forget(self.dst as usize + i, 1);
+            }
+        }
+    }
+}
+
 impl Warp {
-    fn local_load(&self, lane: usize, at: usize, bytes: u32) -> u64 {
+    pub(crate) fn local_load(&self, lane: usize, at: usize, bytes: u32) -> u64 {
         if bytes >= 4 && at.is_multiple_of(4) {
             let low = u64::from(self.local[at / 4][lane]);
             return if bytes == 8 { low | u64::from(self.local[at / 4 + 1][lane]) << 32 } else { low };
@@ -423,7 +464,7 @@ impl Warp {
             .fold(0, |acc, i| acc << 8 | u64::from((self.local[(at + i) / 4][lane] >> ((at + i) % 4 * 8)) as u8))
     }
 
-    fn local_store(&mut self, lane: usize, at: usize, bytes: u32, value: u64) {
+    pub(crate) fn local_store(&mut self, lane: usize, at: usize, bytes: u32, value: u64) {
         if bytes >= 4 && at.is_multiple_of(4) {
             self.local[at / 4][lane] = value as u32;
             if bytes == 8 {

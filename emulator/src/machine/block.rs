@@ -2,10 +2,11 @@
 
 use super::access::{Fault, MemoryFault};
 use super::count::TallyRef;
+use super::flight::Hub;
 use super::order::Handoff;
 use super::race::{Ledger, Races};
 use super::shared::Shared;
-use super::warp::{ALL, Base, State, Warp};
+use super::warp::{ALL, Base, State, Wait, Warp};
 use crate::decode::Module;
 use crate::decode::op::{BarKind, Const, Special};
 use crate::error::{LaunchError, Place};
@@ -30,6 +31,7 @@ pub(crate) struct Grid<'a> {
     pub(crate) globals: &'a [u64],
     pub(crate) grid: [u32; 3],
     pub(crate) block: [u32; 3],
+    pub(crate) cluster: [u32; 3],
     pub(crate) static_smem: u32,
     pub(crate) dynamic_smem: u32,
     pub(crate) checks: Checks,
@@ -81,14 +83,21 @@ pub(crate) struct Env<'a> {
     pub(crate) stats: Stats,
     pub(crate) budget: u64,
     pub(crate) clock: u64,
+    /// What it shares with the other blocks of its cluster, while it runs.
+    pub(crate) hub: Hub,
+    pub(crate) rank: usize,
+    /// Registers per thread each warp has asked for with `setmaxnreg`.
+    pub(crate) registers: Vec<Option<u32>>,
 }
 
 /// One block in flight.
 pub(crate) struct Block<'a> {
     pub(crate) env: Env<'a>,
-    warps: Vec<Warp>,
+    pub(crate) warps: Vec<Warp>,
     order: Vec<usize>,
     rng: u64,
+    /// Events of the cluster after which sleepers last looked.
+    pub(crate) seen_events: u64,
 }
 
 /// What a round of turns achieved.
@@ -96,6 +105,8 @@ pub(crate) struct Block<'a> {
 pub(crate) enum Round {
     Running,
     Finished,
+    /// No warp can run on its own.
+    Stuck,
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): enough to shuffle a schedule.
@@ -180,6 +191,15 @@ impl Grid<'_> {
             Special::Ntid(axis) => self.block[usize::from(axis)],
             Special::Ctaid(axis) => block_idx[usize::from(axis)],
             Special::Nctaid(axis) => self.grid[usize::from(axis)],
+            Special::ClusterId(axis) => block_idx[usize::from(axis)] / self.cluster[usize::from(axis)],
+            Special::NClusterId(axis) => self.grid[usize::from(axis)] / self.cluster[usize::from(axis)],
+            Special::ClusterCtaid(axis) => block_idx[usize::from(axis)] % self.cluster[usize::from(axis)],
+            Special::ClusterNctaid(axis) => self.cluster[usize::from(axis)],
+            Special::ClusterCtarank => {
+                let [cx, cy, cz] = self.cluster;
+                block_idx[0] % cx + cx * (block_idx[1] % cy + cy * (block_idx[2] % cz))
+            }
+            Special::ClusterNctarank => self.cluster.iter().product(),
             Special::LaneId => lane,
             Special::WarpId => warp,
             Special::NWarpId => n_warps,
@@ -232,12 +252,16 @@ impl<'a> Block<'a> {
             stats: Stats { blocks: 1, ..Stats::default() },
             budget: 0,
             clock: 0,
+            hub: Hub::default(),
+            rank: 0,
+            registers: vec![None; n_warps as usize],
         };
-        Block { env, warps, order: permutation(n_warps as usize, seed), rng: seed }
+        Block { env, warps, order: permutation(n_warps as usize, seed), rng: seed, seen_events: 0 }
     }
 
     /// Gives every warp a turn. `limit` is the instruction budget left for this block.
     pub(crate) fn round(&mut self, limit: &mut u64) -> Result<Round, LaunchError> {
+        self.wake_sleepers();
         let mut progress = false;
         for turn in 0..self.order.len() {
             let index = self.order[turn];
@@ -266,7 +290,20 @@ impl<'a> Block<'a> {
             self.check_end()?;
             return Ok(Round::Finished);
         }
-        if progress || self.unstick()? { Ok(Round::Running) } else { Err(self.deadlock()) }
+        if progress || self.unstick()? { Ok(Round::Running) } else { Ok(Round::Stuck) }
+    }
+
+    /// Whoever sleeps looks again if something has happened.
+    fn wake_sleepers(&mut self) {
+        if self.seen_events == self.env.hub.events {
+            return;
+        }
+        self.seen_events = self.env.hub.events;
+        for group in self.warps.iter_mut().flat_map(|warp| &mut warp.others) {
+            if matches!(group.state, State::Blocked(_)) {
+                group.state = State::Running;
+            }
+        }
     }
 
     /// Completes barriers whose last missing warps have exited, and wakes who waits.
@@ -292,6 +329,7 @@ impl<'a> Block<'a> {
     /// Lanes of a warp wait for each other at different places: legal for `bar.warp.sync`, an error otherwise.
     fn unstick(&mut self) -> Result<bool, LaunchError> {
         let mut any = false;
+        let asleep = self.warps.iter().flat_map(|w| &w.others).any(|g| matches!(g.state, State::Blocked(_)));
         for index in 0..self.warps.len() {
             let warp = &mut self.warps[index];
             if !warp.others.iter().any(|g| g.state == State::Meeting) {
@@ -299,6 +337,8 @@ impl<'a> Block<'a> {
             }
             match self.env.meet_apart(warp) {
                 Ok(moved) => any |= moved,
+                // Who sleeps may still come; if not, that is a deadlock of the cluster.
+                Err(_) if asleep => {}
                 Err(fault) => {
                     let warp = &self.warps[index];
                     let pc = warp.others.iter().find(|g| g.mask >> fault.0 & 1 == 1).map_or(warp.cur.pc, |g| g.pc);
@@ -324,7 +364,8 @@ impl<'a> Block<'a> {
         }
     }
 
-    fn deadlock(&self) -> LaunchError {
+    /// One line per group that cannot go on; `describe` tells what it sleeps for.
+    pub(crate) fn waiting(&self, describe: impl Fn(Wait) -> String) -> Vec<String> {
         let mut waiting = Vec::new();
         for warp in &self.warps {
             for group in &warp.others {
@@ -337,6 +378,7 @@ impl<'a> Block<'a> {
                         format!("barrier {id} ({arrived} of {want} threads arrived)")
                     }
                     State::Meeting => "other lanes of its warp".to_owned(),
+                    State::Blocked(wait) => describe(wait),
                     State::Running => "nothing".to_owned(),
                 };
                 let source =
@@ -347,7 +389,7 @@ impl<'a> Block<'a> {
                 ));
             }
         }
-        LaunchError::Deadlock { kernel: self.env.grid.kernel.to_owned(), block: self.env.block_idx, waiting }
+        waiting
     }
 }
 
@@ -487,6 +529,10 @@ impl Env<'_> {
                     LaunchError::OutOfBounds { place, access, space, address, bytes, nearest }
                 }
             },
+            Fault::At { pc, fault } => self.error(warp, lane, pc, *fault),
+            Fault::Mbarrier { address, detail } => LaunchError::Mbarrier { place, address, detail },
+            Fault::Assertion { message } => LaunchError::Assertion { place, message },
+            Fault::AsyncCopy { detail } => LaunchError::AsyncCopy { place, detail },
             Fault::Barrier { barrier, detail } => LaunchError::Barrier { place, barrier, detail },
             Fault::WarpSync { detail } => LaunchError::WarpSync { place, detail },
             Fault::Race(conflict) => self.race(*place, &conflict),

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::access::{Home, resolve};
 use super::block::Env;
+use super::flight::{Copy, Target};
 use super::race::Touch;
 use super::warp::LANES;
 use crate::error::Access;
@@ -145,11 +146,25 @@ impl Env<'_> {
                 stats.requests += 1;
                 stats.bytes += n_bytes * rows.len() as u64;
                 for chunk in rows.chunks(per_pass) {
-                    stats.ideal_wavefronts += 1;
+                    stats.ideal_wavefronts += (n_bytes * chunk.len() as u64).div_ceil(128);
                     stats.wavefronts += passes(chunk, n_bytes);
                 }
             }
             Home::Local | Home::Param => {}
+        }
+    }
+}
+
+impl Env<'_> {
+    /// Counts what an asynchronous copy moves.
+    pub(crate) fn count_copy(&mut self, copy: &Copy) {
+        let to_global = matches!(copy.target, Target::Global);
+        let access = if to_global { Access::Write } else { Access::Read };
+        for piece in &copy.pieces {
+            if let Some(address) = piece.global {
+                self.count_rows(Home::Global, &[address], (piece.bytes, access));
+            }
+            self.count_rows(Home::Shared, &[piece.shared.into()], (piece.bytes, access));
         }
     }
 }

@@ -17,13 +17,25 @@ use crate::decode::op::{MemOrder, Reach};
 pub(crate) struct Handoff {
     clock: Clock,
     fenced: [Clock; 2],
+    proxied: Clock,
 }
 
 impl Handoff {
+    /// Nothing to pass on, for a barrier that no block owns.
+    pub(crate) fn anywhere() -> Self {
+        let clock = Clock::shared();
+        Handoff { fenced: [clock.clone(), clock.clone()], proxied: clock.clone(), clock }
+    }
+
+    /// `who` got through `period`.
+    pub(crate) fn note(&mut self, who: Who, period: u32) {
+        self.clock.raise(who, period);
+    }
+
     /// Nothing to pass on, for a barrier of block `block`.
     pub(crate) fn new(block: u32) -> Self {
         let clock = Clock::of_block(block);
-        Handoff { fenced: [clock.clone(), clock.clone()], clock }
+        Handoff { fenced: [clock.clone(), clock.clone()], proxied: clock.clone(), clock }
     }
 }
 
@@ -52,6 +64,8 @@ pub(crate) struct Order {
     /// Releases observed by strong loads, and by read-modify-writes, that no fence has acquired yet.
     seen: Clock,
     updated: Clock,
+    /// What a proxy fence has made visible to asynchronous copies.
+    proxied: Clock,
     agent_period: u32,
 }
 
@@ -67,6 +81,7 @@ impl Order {
             has_fenced: false,
             seen: clock.clone(),
             updated: clock.clone(),
+            proxied: clock.clone(),
             agent_period: 0,
             clock,
         }
@@ -79,6 +94,11 @@ impl Order {
             return stamp.period <= self.clock.get(stamp.who);
         }
         stamp.period <= self.synced || stamp.lanes == lanes || self.lanes_know(stamp, lanes)
+    }
+
+    /// Whether an ordinary write is visible to asynchronous copies.
+    pub(crate) fn knows_proxied(&self, stamp: &Stamp) -> bool {
+        stamp.period <= self.proxied.get(stamp.who)
     }
 
     #[cold]
@@ -141,6 +161,13 @@ impl Order {
         self.has_fenced = true;
     }
 
+    /// `fence.proxy.async`: what is known now becomes visible to asynchronous copies.
+    pub(crate) fn proxy_fence(&mut self) {
+        self.clock.raise(self.who, self.period);
+        self.period += 1;
+        self.proxied.join(&self.clock);
+    }
+
     /// Arrives at a barrier.
     pub(crate) fn arrive(&mut self, to: &mut Handoff) {
         self.clock.join(&self.updated);
@@ -148,6 +175,7 @@ impl Order {
         self.clock.raise(self.who, self.period);
         self.period += 1;
         to.clock.join(&self.clock);
+        to.proxied.join(&self.proxied);
         for (to, from) in to.fenced.iter_mut().zip(&self.fenced) {
             to.join(from);
         }
@@ -156,6 +184,7 @@ impl Order {
     /// Leaves a completed barrier.
     pub(crate) fn leave(&mut self, from: &Handoff) {
         self.clock.join(&from.clock);
+        self.proxied.join(&from.proxied);
         for (to, from) in self.fenced.iter_mut().zip(&from.fenced) {
             to.join(from);
         }
@@ -199,6 +228,16 @@ impl Order {
     pub(crate) fn begin_async(&mut self) -> u32 {
         self.agent_period += 1;
         self.agent_period
+    }
+
+    /// The period of the agent's last copy.
+    pub(crate) fn agent_period(&self) -> u32 {
+        self.agent_period
+    }
+
+    /// The agent's copies up to `period` are complete.
+    pub(crate) fn complete_async(&mut self, period: u32) {
+        self.clock.raise(self.who.agent(), period);
     }
 }
 

@@ -9,13 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::access::{Fault, Home, Lane, resolve};
 use super::block::Env;
 use super::clock::Who;
+use super::cluster::PEER_SHIFT;
 use super::order::{Channel, Handoff, Order};
+use super::proxy::{Shadow, global_region};
 use super::shadow::{How, Region, Stamp};
 use super::warp::{ALL, LANES, Row64, Warp};
 use crate::decode::op::{MemOrder, MemSpace, Reach};
 use crate::error::{Access, LaunchError, Place, Space};
 use crate::finding::{Cause, Race};
-use crate::memory::Memory;
 
 /// What all blocks know of global memory.
 #[derive(Default)]
@@ -24,11 +25,20 @@ pub(crate) struct Ledger {
     channels: HashMap<u64, Channel>,
 }
 
-/// What one block knows of its warps and its shared memory.
+impl Ledger {
+    /// Stamps of allocation number `slot`.
+    #[inline(always)]
+    pub(crate) fn region(&mut self, slot: usize) -> &mut Region {
+        if self.regions.len() <= slot {
+            self.regions.resize_with(slot + 1, Region::global);
+        }
+        &mut self.regions[slot]
+    }
+}
+
+/// What one block knows of its warps.
 pub(crate) struct Races {
     orders: Vec<Order>,
-    shared: Region,
-    channels: HashMap<u64, Channel>,
     /// By barrier number, while it is open.
     barriers: Vec<Handoff>,
     block: u32,
@@ -56,10 +66,13 @@ pub(crate) struct Conflict {
 
 /// One range of bytes that one lane, or all together, touch.
 #[derive(Clone, Copy)]
-struct Range {
-    home: Home,
-    address: u64,
-    bytes: u32,
+pub(crate) struct Range {
+    pub(crate) home: Home,
+    /// Whose shared memory.
+    pub(crate) rank: usize,
+    /// An offset in shared memory.
+    pub(crate) address: u64,
+    pub(crate) bytes: u32,
 }
 
 pub(crate) const WEAK: MemOrder = MemOrder { strong: false, acquire: false, release: false, reach: Reach::Device };
@@ -85,11 +98,14 @@ impl Races {
     pub(crate) fn new(block: u32, n_warps: u32, n_barriers: usize) -> Self {
         Races {
             orders: (0..n_warps).map(|warp| Order::new(Who::warp(block, warp))).collect(),
-            shared: Region::default(),
-            channels: HashMap::new(),
             barriers: vec![Handoff::new(block); n_barriers],
             block,
         }
+    }
+
+    /// Order of warp `warp`.
+    pub(crate) fn order(&mut self, warp: u32) -> &mut Order {
+        &mut self.orders[warp as usize]
     }
 
     /// Lanes in `mask` of warp `warp` synchronise.
@@ -123,20 +139,17 @@ impl Races {
     }
 }
 
-/// Where stamps of `home` lie: the region and the word of `address` in it.
-fn place_in<'a>(shared: &'a mut Region, ledger: &'a mut Ledger, range: &Range) -> (&'a mut Region, usize) {
+/// Where stamps of a range lie: the region and the first word in it.
+#[inline(always)]
+fn place_in<'a>(shadows: &'a mut [Shadow], ledger: &'a mut Ledger, range: &Range) -> (&'a mut Region, usize) {
     if range.home == Home::Shared {
-        return (shared, range.address as usize / 4);
+        return (&mut shadows[range.rank].region, range.address as usize / 4);
     }
-    let (slot, offset) = Memory::split(range.address);
-    if ledger.regions.len() <= slot {
-        ledger.regions.resize_with(slot + 1, Region::global);
-    }
-    (&mut ledger.regions[slot], offset as usize / 4)
+    global_region(ledger, range.address)
 }
 
 /// Words of a range and the bytes of each, as a mask.
-fn words(first: usize, range: &Range) -> impl Iterator<Item = (usize, u32)> + use<> {
+pub(crate) fn words(first: usize, range: &Range) -> impl Iterator<Item = (usize, u32)> + use<> {
     let start = (range.address % 4) as u32;
     let end = start + range.bytes;
     (0..end.div_ceil(4)).map(move |i| {
@@ -146,17 +159,22 @@ fn words(first: usize, range: &Range) -> impl Iterator<Item = (usize, u32)> + us
     })
 }
 
-fn find(region: &mut Region, first: usize, order: &Order, (range, stamp, how): (&Range, Stamp, How)) -> Option<Stamp> {
+pub(crate) fn find(
+    region: &mut Region,
+    first: usize,
+    order: &Order,
+    (range, stamp, how): (&Range, Stamp, How),
+) -> Option<Stamp> {
     words(first, range).find_map(|(word, bytes)| region.conflict(word, order, &stamp.on(bytes, how)))
 }
 
-fn keep(region: &mut Region, first: usize, order: &Order, (range, stamp, how): (&Range, Stamp, How)) {
+pub(crate) fn keep(region: &mut Region, first: usize, order: &Order, (range, stamp, how): (&Range, Stamp, How)) {
     for (word, bytes) in words(first, range) {
         region.record(word, order, &stamp.on(bytes, how));
     }
 }
 
-fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+pub(crate) fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -179,10 +197,10 @@ impl Env<'_> {
         // Lanes of one weak store do not conflict with each other here: see `watch_values`.
         let is_plain_store = how == How::WRITE;
         for lane in lanes(m) {
-            let Some(range) = range(touch, lane) else { continue };
+            let Some(range) = range(touch, lane, self.rank) else { continue };
             let order = &races.orders[warp.index as usize];
             let stamp = Stamp::new(order.who, order.period, 1 << lane, warp.cur.pc);
-            let (region, first) = place_in(&mut races.shared, &mut ledger, &range);
+            let (region, first) = place_in(&mut self.hub.shadows, &mut ledger, &range);
             if let Some(other) = find(region, first, order, (&range, stamp, how)) {
                 return conflict(lane, &range, touch.access, other, Cause::Unordered);
             }
@@ -190,16 +208,19 @@ impl Env<'_> {
                 keep(region, first, order, (&range, stamp, how));
             }
             if touch.order.strong {
-                let channels = if range.home == Home::Shared { &mut races.channels } else { &mut ledger.channels };
+                let channels = match range.home {
+                    Home::Shared => &mut self.hub.shadows[range.rank].channels,
+                    _ => &mut ledger.channels,
+                };
                 talk(&mut races.orders[warp.index as usize], channels, range.address, touch);
             }
         }
         if is_plain_store {
             for lane in lanes(m) {
-                let Some(range) = range(touch, lane) else { continue };
+                let Some(range) = range(touch, lane, self.rank) else { continue };
                 let order = &races.orders[warp.index as usize];
                 let stamp = Stamp::new(order.who, order.period, 1 << lane, warp.cur.pc);
-                let (region, first) = place_in(&mut races.shared, &mut ledger, &range);
+                let (region, first) = place_in(&mut self.hub.shadows, &mut ledger, &range);
                 keep(region, first, order, (&range, stamp, how));
             }
         }
@@ -219,10 +240,11 @@ impl Env<'_> {
             return Ok(());
         }
         let mut ledger = lock(ledger);
-        let range = Range { home, address, bytes };
+        let (rank, address) = if home == Home::Shared { spot(address, self.rank) } else { (0, address) };
+        let range = Range { home, rank, address, bytes };
         let order = &races.orders[warp.index as usize];
         let stamp = Stamp::new(order.who, order.period, ALL, warp.cur.pc);
-        let (region, first) = place_in(&mut races.shared, &mut ledger, &range);
+        let (region, first) = place_in(&mut self.hub.shadows, &mut ledger, &range);
         let what = (&range, stamp, how(access, WEAK));
         if let Some(other) = find(region, first, order, what) {
             return conflict(lane, &range, access, other, Cause::Unordered);
@@ -250,7 +272,7 @@ impl Env<'_> {
             return Ok(());
         }
         for lane in lanes(m) {
-            let Some(range) = range(touch, lane) else { continue };
+            let Some(range) = range(touch, lane, self.rank) else { continue };
             let twin = lanes(m)
                 .take_while(|&i| i < lane)
                 .find(|&i| touch.addresses[i] == touch.addresses[lane] && !same(i, lane));
@@ -277,14 +299,14 @@ impl Env<'_> {
         (address, bytes): (u64, u32),
     ) -> Lane<()> {
         let Some(races) = self.races.as_deref_mut() else { return Ok(()) };
-        let range = Range { home: Home::Shared, address, bytes };
+        let range = Range { home: Home::Shared, rank: self.rank, address, bytes };
         let order = &races.orders[warp.index as usize];
         let (first, own) = (address as usize / 4, Stamp::new(order.who, order.period, 1 << lane, warp.cur.pc));
-        if let Some(other) = find(&mut races.shared, first, order, (&range, own, How::WRITE)) {
+        if let Some(other) = find(&mut self.hub.shadows[self.rank].region, first, order, (&range, own, How::WRITE)) {
             return conflict(lane, &range, Access::Write, other, Cause::Unordered);
         }
         let flying = Stamp::new(order.who.agent(), period, 1 << lane, warp.cur.pc);
-        keep(&mut races.shared, first, order, (&range, flying, How::WRITE));
+        keep(&mut self.hub.shadows[self.rank].region, first, order, (&range, flying, How::WRITE));
         Ok(())
     }
 
@@ -293,8 +315,8 @@ impl Env<'_> {
         let Some(races) = self.races.as_deref_mut() else { return };
         let order = &races.orders[warp.index as usize];
         let stamp = Stamp::new(order.who, order.period, 1 << lane, 0);
-        for (word, _) in words(address as usize / 4, &Range { home: Home::Shared, address, bytes }) {
-            races.shared.land(word, order.who.agent(), &stamp);
+        for (word, _) in words(address as usize / 4, &Range { home: Home::Shared, rank: self.rank, address, bytes }) {
+            self.hub.shadows[self.rank].region.land(word, order.who.agent(), &stamp);
         }
     }
 
@@ -323,9 +345,26 @@ impl Env<'_> {
     }
 }
 
-fn range(touch: &Touch<'_>, lane: usize) -> Option<Range> {
-    let (home, address) = resolve(touch.space, touch.addresses[lane]);
-    matches!(home, Home::Shared | Home::Global).then_some(Range { home, address, bytes: touch.bytes })
+/// Whose shared memory an address in the shared window means, and the offset in it; `own` where it names nobody.
+#[inline(always)]
+pub(crate) fn spot(address: u64, own: usize) -> (usize, u64) {
+    match address >> PEER_SHIFT {
+        0 => (own, address),
+        peer => (peer as usize - 1, address & ((1 << PEER_SHIFT) - 1)),
+    }
+}
+
+#[inline(always)]
+fn range(touch: &Touch<'_>, lane: usize, own: usize) -> Option<Range> {
+    let bytes = touch.bytes;
+    match resolve(touch.space, touch.addresses[lane]) {
+        (Home::Shared, address) => {
+            let (rank, address) = spot(address, own);
+            Some(Range { home: Home::Shared, rank, address, bytes })
+        }
+        (Home::Global, address) => Some(Range { home: Home::Global, rank: 0, address, bytes }),
+        (Home::Local | Home::Param, _) => None,
+    }
 }
 
 /// Acquires and releases what a strong access passes through its place in memory.
@@ -347,7 +386,7 @@ fn talk(order: &mut Order, channels: &mut HashMap<u64, Channel>, address: u64, t
 }
 
 #[cold]
-fn conflict<T>(lane: usize, range: &Range, access: Access, other: Stamp, cause: Cause) -> Lane<T> {
+pub(crate) fn conflict<T>(lane: usize, range: &Range, access: Access, other: Stamp, cause: Cause) -> Lane<T> {
     let cause = if other.who.is_agent() { Cause::InFlight } else { cause };
     let (address, bytes, is_shared) = (range.address, range.bytes, range.home == Home::Shared);
     let found = Conflict { access, is_shared, address, bytes, other, cause };

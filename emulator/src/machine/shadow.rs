@@ -80,6 +80,11 @@ impl Stamp {
         shared & 0xf0 != 0 && some_write && !strong
     }
 
+    /// Whether both touch the same bytes.
+    pub(crate) fn meets(&self, other: &Stamp) -> bool {
+        self.tag & other.tag & 0xf0 != 0
+    }
+
     /// Whether nothing can conflict with `self` that would not conflict with `later`, which comes after it.
     #[inline(always)]
     fn covered_by(&self, later: &Stamp) -> bool {
@@ -132,15 +137,18 @@ impl Region {
     /// The earlier access that nothing orders before `new`, an access of `order`'s warp to word `word`.
     #[inline(always)]
     pub(crate) fn conflict(&mut self, word: usize, order: &Order, new: &Stamp) -> Option<Stamp> {
+        self.find(word, |old| old.conflicts(new) && !order.knows(old, new.lanes))
+    }
+
+    /// The first access to `word` that is remembered and as `wanted`.
+    #[inline(always)]
+    pub(crate) fn find(&mut self, word: usize, wanted: impl Fn(&Stamp) -> bool) -> Option<Stamp> {
         let page = self.page(word);
-        let clashes = |old: &&Stamp| old.period != 0 && old.conflicts(new) && !order.knows(old, new.lanes);
-        if let Some(found) = page.words[word % PAGE_WORDS].0.iter().find(clashes) {
-            return Some(*found);
+        let found = page.words[word % PAGE_WORDS].0.iter().find(|old| old.period != 0 && wanted(old));
+        if found.is_some() || page.spilled.is_empty() {
+            return found.copied();
         }
-        if page.spilled.is_empty() {
-            return None;
-        }
-        page.spilled.get(&((word % PAGE_WORDS) as u8))?.iter().find(clashes).copied()
+        page.spilled.get(&((word % PAGE_WORDS) as u8))?.iter().find(|old| wanted(old)).copied()
     }
 
     /// Remembers `new`, which conflicts with nothing.

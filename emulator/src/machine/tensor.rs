@@ -10,7 +10,6 @@ use super::num;
 use super::warp::{LANES, Row32, Warp};
 use crate::decode::op::*;
 use crate::error::Access;
-use crate::syntax::ast::Ty;
 
 /// Elements packed in one register.
 fn per_reg(ty: MmaTy) -> usize {
@@ -117,7 +116,7 @@ impl Env<'_> {
         let dense = if w.row_major { cols } else { rows } as u32;
         let mut out = vec![[0u32; LANES]; w.regs.len()];
         let access = if w.store { Access::Write } else { Access::Read };
-        let per_word = if w.ty == Ty::F32 { 1 } else { 2 };
+        let per_word = (4 / bytes) as usize;
         let mut starts = Vec::with_capacity(rows * cols);
         let mut at = Home::Global;
         for lane in 0..LANES {
@@ -128,7 +127,7 @@ impl Env<'_> {
                 let offset = (major as u64 * stride + minor as u64) * u64::from(bytes);
                 let (home, address) = resolve(w.addr.space, addresses[lane].wrapping_add(offset));
                 let req = Request { lane, access, home, address, bytes };
-                let (word, shift) = (e / per_word, 16 * (e % per_word));
+                let (word, shift) = (e / per_word, 8 * bytes as usize * (e % per_word));
                 if w.store {
                     let value = warp.get32(w.regs[word])[lane] >> shift;
                     self.store(warp, req, bytes, &[value.into()])?;
@@ -233,10 +232,12 @@ impl Warp {
         let a = self.fragment(&w.a, w.ty, m * k);
         let b = self.fragment(&w.b, w.ty, k * n);
         let per_lane = m * n / LANES;
+        let integer = matches!(w.ty, MmaTy::S8 | MmaTy::U8);
         let mut sum: Vec<f64> = if w.c_half {
             self.fragment(&w.c, MmaTy::F16, m * n)
         } else {
-            (0..m * n).map(|i| f32::from_bits(self.get32(w.c[i % per_lane])[i / per_lane]).into()).collect()
+            let value = |bits: u32| if integer { f64::from(bits as i32) } else { f32::from_bits(bits).into() };
+            (0..m * n).map(|i| value(self.get32(w.c[i % per_lane])[i / per_lane])).collect()
         };
         for (a_row, sum_row) in a.chunks(k).zip(sum.chunks_mut(n)) {
             for (x, b_row) in a_row.iter().zip(b.chunks(n)) {
@@ -248,7 +249,11 @@ impl Warp {
         for (r, &reg) in w.d.iter().enumerate() {
             self.fill32(mask, reg, |_, lane| {
                 let at = lane * per_lane;
-                if w.d_half { pack_f16(sum[at + 2 * r], sum[at + 2 * r + 1]) } else { (sum[at + r] as f32).to_bits() }
+                match (w.d_half, integer) {
+                    (true, _) => pack_f16(sum[at + 2 * r], sum[at + 2 * r + 1]),
+                    (false, true) => sum[at + r] as i64 as u32,
+                    (false, false) => (sum[at + r] as f32).to_bits(),
+                }
             });
         }
     }

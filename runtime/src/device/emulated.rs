@@ -175,6 +175,7 @@ impl Backend for EmulatedDevice {
             entry: &launch.entry,
             grid,
             block: [launch.threads, 1, 1],
+            cluster: None,
             dynamic_smem_bytes: launch.smem_bytes,
             args: &packed,
         };
