@@ -29,7 +29,8 @@ fn survive(text: &str) {
                 n => Arg::Bytes(vec![0; n as usize]),
             });
         }
-        let what = Launch { entry, grid: [2, 1, 1], block: [40, 1, 1], dynamic_smem_bytes: 64, args: &args };
+        let what =
+            Launch { entry, grid: [2, 1, 1], block: [40, 1, 1], cluster: None, dynamic_smem_bytes: 64, args: &args };
         let _ = launch(&module, &mut memory, &what, &options);
     }
 }

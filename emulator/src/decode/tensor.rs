@@ -126,7 +126,12 @@ impl Decoder<'_> {
 
     fn wmma(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Op> {
         let (m, n, k) = mods.need_one(
-            &[("m16n16k16", (16u8, 16u8, 16u8)), ("m32n8k16", (32, 8, 16)), ("m8n32k16", (8, 32, 16))],
+            &[
+                ("m16n16k16", (16u8, 16u8, 16u8)),
+                ("m32n8k16", (32, 8, 16)),
+                ("m8n32k16", (8, 32, 16)),
+                ("m16n16k8", (16, 16, 8)),
+            ],
             "shape",
         )?;
         if mods.take("mma") {
@@ -140,12 +145,19 @@ impl Decoder<'_> {
                 [d, a, b, c] if a == b => (d, a, c),
                 _ => return Err(mods.unknown("this mix of types")),
             };
-            let ty = match a_ty {
-                Ty::F16 => MmaTy::F16,
-                Ty::Bf16 => MmaTy::Bf16,
-                _ => return Err(mods.unknown(format!("elements {a_ty:?}"))),
+            let Some(ty) = mma_ty(a_ty).filter(|ty| (*ty == MmaTy::Tf32) == (k == 8)) else {
+                return Err(mods.unknown(format!("elements {a_ty:?}")));
             };
-            let ok = |t| t == Ty::F32 || (t == Ty::F16 && ty == MmaTy::F16);
+            let integer = matches!(ty, MmaTy::S8 | MmaTy::U8);
+            if integer && mods.take("satfinite") {
+                return Err(mods.unknown("modifier `.satfinite`"));
+            }
+            let ok = |t| match t {
+                Ty::F32 => !integer,
+                Ty::F16 => ty == MmaTy::F16,
+                Ty::S32 => integer,
+                _ => false,
+            };
             if !ok(d_ty) || !ok(c_ty) {
                 return Err(mods.unknown("this mix of types"));
             }
@@ -173,10 +185,12 @@ impl Decoder<'_> {
             Frag::C => (m, n),
         };
         let n_regs = match (frag, ty) {
-            (Frag::C, Ty::F32) => 8,
+            (Frag::C, Ty::F32 | Ty::S32) => 8,
             (Frag::C, Ty::F16) => 4,
-            (Frag::A | Frag::B, Ty::F16) => frag_regs(rows, cols, MmaTy::F16),
-            (Frag::A | Frag::B, Ty::Bf16) => frag_regs(rows, cols, MmaTy::Bf16),
+            (Frag::A | Frag::B, _) => match mma_ty(ty).filter(|ty| (*ty == MmaTy::Tf32) == (k == 8)) {
+                Some(ty) => frag_regs(rows, cols, ty),
+                None => return Err(mods.unknown(format!("elements {ty:?}"))),
+            },
             _ => return Err(mods.unknown(format!("elements {ty:?}"))),
         };
         let (reg_at, addr_at) = if store { (1, 0) } else { (0, 1) };
@@ -191,10 +205,13 @@ impl Decoder<'_> {
     }
 }
 
-/// Registers of a `wmma` input fragment: f16 fragments of every shape hold 8 (each element twice), bf16 ones are packed once.
+/// Registers of a `wmma` input fragment: f16 fragments of every shape hold 8 (each element twice), others are packed once.
 fn frag_regs(rows: u8, cols: u8, ty: MmaTy) -> usize {
+    let n = usize::from(rows) * usize::from(cols);
     match ty {
         MmaTy::F16 => 8,
-        _ => usize::from(rows) * usize::from(cols) / 64,
+        MmaTy::Bf16 => n / 64,
+        MmaTy::Tf32 => n / 32,
+        MmaTy::S8 | MmaTy::U8 => n / 128,
     }
 }

@@ -94,6 +94,17 @@ pub(crate) fn bf16_to_f32(bits: u32) -> f32 {
     f32::from_bits(bits << 16)
 }
 
+/// Value of e4m3 bits: four exponent bits with bias 7, no infinity, NaN where all are set (OCP 8-bit floating point 1.0).
+pub(crate) fn e4m3_to_f32(bits: u32) -> f32 {
+    let (exponent, mantissa) = (bits >> 3 & 0xf, (bits & 7) as f32);
+    let magnitude = match (exponent, bits & 7) {
+        (15, 7) => f32::NAN,
+        (0, _) => mantissa / 512.0,
+        _ => (1.0 + mantissa / 8.0) * f32::from_bits((exponent + 120) << 23),
+    };
+    if bits & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
 #[inline(always)]
 pub(crate) fn half_to_f32(bits: u32, half: Half) -> f32 {
     match half {
