@@ -209,7 +209,9 @@ pub enum LaunchError {
         expected: String,
     },
     /// More shared memory than a block may have.
-    #[error("kernel `{kernel}` needs {need_bytes} B of shared memory per block, at most {limit_bytes} B are allowed")]
+    #[error(
+        "kernel `{kernel}` needs {need_bytes} B of shared memory per block, at most {limit_bytes} B are allowed on {target}"
+    )]
     SharedMemory {
         /// Name of the kernel.
         kernel: String,
@@ -217,6 +219,8 @@ pub enum LaunchError {
         need_bytes: u64,
         /// Largest size allowed.
         limit_bytes: u64,
+        /// The architecture the PTX names.
+        target: String,
     },
     /// Number or size of the arguments does not match the kernel.
     #[error("kernel `{kernel}`, argument {index}: expected {expected}, found {found}")]
@@ -254,6 +258,20 @@ pub enum LaunchError {
         bytes: u32,
         /// The allocation the address points at or behind.
         nearest: String,
+    },
+    /// An access to an allocation that was freed before the launch.
+    #[error("{place}: {access} of {bytes} B at global address {address:#x} after it was freed ({allocation})")]
+    UseAfterFree {
+        /// Where.
+        place: Box<Place>,
+        /// What it did.
+        access: Access,
+        /// The address.
+        address: u64,
+        /// Size of the access.
+        bytes: u32,
+        /// The allocation that was there.
+        allocation: String,
     },
     /// An address that is not a multiple of the access size.
     #[error("{place}: {access} at {space} address {address:#x} is not aligned to {bytes} B")]
@@ -352,6 +370,12 @@ pub enum LaunchError {
         place: Box<Place>,
         /// The budget.
         limit: u64,
+    },
+    /// Two accesses that nothing orders.
+    #[error("{finding}")]
+    Race {
+        /// Both of them.
+        finding: Box<crate::Race>,
     },
     /// Calls nest deeper than the local memory of a thread allows.
     #[error("{place}: call stack needs more than {limit_bytes} B of local memory")]

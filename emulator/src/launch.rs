@@ -5,11 +5,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::decode::func::function_address;
-use crate::decode::{MAX_SHARED_BYTES, Module};
+use crate::decode::{Module, shared_limit};
 use crate::error::LaunchError;
 use crate::machine::block::{Grid, Round, permutation};
 use crate::machine::cluster::Cluster;
+use crate::machine::count::Tally;
+use crate::machine::race::Ledger;
 use crate::memory::Memory;
+use crate::stats::Stats;
 use crate::syntax::ast::Init;
 
 /// Blocks of the largest cluster.
@@ -74,17 +77,19 @@ pub struct Checks {
     pub uninitialised: bool,
     /// Barriers reached by part of a warp, or left incomplete.
     pub barriers: bool,
+    /// Data races in shared and global memory, and copies used before they were waited for.
+    pub races: bool,
 }
 
 impl Checks {
     /// Everything on.
     pub fn all() -> Self {
-        Checks { alignment: true, uninitialised: true, barriers: true }
+        Checks { alignment: true, uninitialised: true, barriers: true, races: true }
     }
 
     /// Bounds only.
     pub fn none() -> Self {
-        Checks { alignment: false, uninitialised: false, barriers: false }
+        Checks { alignment: false, uninitialised: false, barriers: false, races: false }
     }
 }
 
@@ -95,9 +100,12 @@ pub struct Options {
     pub seed: u64,
     /// Mistakes to look for.
     pub checks: Checks,
+    /// Whether memory traffic and bank conflicts are counted, which costs time.
+    pub counters: bool,
     /// Warp instructions a launch may execute; `None` for no limit.
     pub max_instructions: Option<u64>,
     /// Host threads. With more than one, blocks that communicate may give different results from run to run.
+    /// While races are looked for one is used, whatever is asked for, so that the first finding is always the same.
     pub threads: usize,
     /// Blocks that take turns on one host thread, for kernels whose blocks wait for each other.
     pub resident_blocks: usize,
@@ -106,42 +114,14 @@ pub struct Options {
 impl Default for Options {
     /// All checks, natural order, one thread, a limit of 2^36 warp instructions (some minutes).
     fn default() -> Self {
-        Options { seed: 0, checks: Checks::all(), max_instructions: Some(1 << 36), threads: 1, resident_blocks: 1 }
-    }
-}
-
-/// What a launch executed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Instructions, once per warp.
-    pub warp_instructions: u64,
-    /// Instructions, once per active lane.
-    pub lane_instructions: u64,
-    /// Load instructions, once per active lane.
-    pub loads: u64,
-    /// Store instructions, once per active lane.
-    pub stores: u64,
-    /// Atomic instructions, once per active lane.
-    pub atomics: u64,
-    /// Tensor-core multiplications, once per warp.
-    pub mma: u64,
-    /// Waits at block barriers, once per warp.
-    pub barriers: u64,
-    /// Bulk and tensor copies and remote stores, once per lane that starts one.
-    pub async_copies: u64,
-}
-
-impl Stats {
-    fn add(&mut self, other: Stats) {
-        let Stats { warp_instructions, lane_instructions, loads, stores, atomics, mma, barriers, async_copies } = other;
-        self.warp_instructions += warp_instructions;
-        self.lane_instructions += lane_instructions;
-        self.loads += loads;
-        self.stores += stores;
-        self.atomics += atomics;
-        self.mma += mma;
-        self.barriers += barriers;
-        self.async_copies += async_copies;
+        Options {
+            seed: 0,
+            checks: Checks::all(),
+            counters: false,
+            max_instructions: Some(1 << 36),
+            threads: 1,
+            resident_blocks: 1,
+        }
     }
 }
 
@@ -167,8 +147,10 @@ pub fn launch(
         static_smem.into()
     };
     let need_bytes = dynamic_start + u64::from(launch.dynamic_smem_bytes);
-    if need_bytes > MAX_SHARED_BYTES {
-        return Err(LaunchError::SharedMemory { kernel: kernel.to_owned(), need_bytes, limit_bytes: MAX_SHARED_BYTES });
+    let limit_bytes = shared_limit(&module.target);
+    if need_bytes > limit_bytes {
+        let (kernel, target) = (kernel.to_owned(), module.target.clone());
+        return Err(LaunchError::SharedMemory { kernel, need_bytes, limit_bytes, target });
     }
     let params = pack_args(entry, launch.args)?;
     let placed = if module.uses_heap() { memory.make_heap() } else { Ok(()) };
@@ -177,6 +159,7 @@ pub fn launch(
         .map_err(|source| LaunchError::ModuleVariables { kernel: kernel.to_owned(), source })?;
     let memory: &Memory = memory;
     let limit = options.max_instructions.unwrap_or(u64::MAX);
+    let (ledger, tally) = (Mutex::new(Ledger::default()), Mutex::new(Tally::default()));
     let grid = Grid {
         module,
         memory,
@@ -191,8 +174,13 @@ pub fn launch(
         dynamic_smem: launch.dynamic_smem_bytes,
         checks: options.checks,
         max_instructions: limit,
+        ledger: options.checks.races.then_some(&ledger),
+        tally: options.counters.then_some(&tally),
+        own_shared: entry.own_shared,
     };
-    run_blocks(grid, need_bytes as u32, options, limit)
+    let mut stats = run_blocks(grid, need_bytes as u32, options, limit)?;
+    stats.touched = tally.into_inner().unwrap_or_else(|e| e.into_inner()).touched();
+    Ok(stats)
 }
 
 fn check_dimensions(entry: &crate::Entry, launch: &Launch<'_>) -> Result<(), LaunchError> {
@@ -338,9 +326,9 @@ fn run_blocks(grid: Grid<'_>, smem_bytes: u32, options: &Options, limit: u64) ->
                 }
             }
         }
-        total.lock().unwrap_or_else(|e| e.into_inner()).add(stats);
+        total.lock().unwrap_or_else(|e| e.into_inner()).add(&stats);
     };
-    let threads = options.threads.clamp(1, n_clusters.max(1));
+    let threads = if grid.checks.races { 1 } else { options.threads.clamp(1, n_clusters.max(1)) };
     if threads == 1 {
         work();
     } else {

@@ -37,10 +37,19 @@ pub(crate) struct Allocation {
     pub(crate) written: Box<[AtomicU8]>,
 }
 
+#[derive(Debug)]
+enum Slot {
+    /// Never given out.
+    Null,
+    Live(Allocation),
+    /// What the allocation had, in bytes.
+    Freed(u64),
+}
+
 /// Global memory of an emulated device.
 #[derive(Debug)]
 pub struct Memory {
-    slots: Vec<Option<Allocation>>,
+    slots: Vec<Slot>,
     /// Addresses of the variables of each module that was launched.
     pub(crate) modules: HashMap<u64, Vec<u64>>,
     /// Serialises 64-bit atomics with each other.
@@ -61,7 +70,7 @@ impl Memory {
     /// An empty memory.
     pub fn new() -> Self {
         // Slot 0 stays empty, so null and small integers are never valid addresses.
-        Memory { slots: vec![None], modules: HashMap::new(), wide_lock: Mutex::new(()), heap: None }
+        Memory { slots: vec![Slot::Null], modules: HashMap::new(), wide_lock: Mutex::new(()), heap: None }
     }
 
     /// Allocates `bytes` and returns the address, a multiple of 256. The content counts as never written.
@@ -82,7 +91,7 @@ impl Memory {
         }
         words.resize_with(n_words, || AtomicU32::new(POISON));
         written.resize_with(n_words, || AtomicU8::new(0));
-        self.slots.push(Some(Allocation { bytes: size, words: words.into(), written: written.into() }));
+        self.slots.push(Slot::Live(Allocation { bytes: size, words: words.into(), written: written.into() }));
         Ok((self.slots.len() as u64 - 1) << SLOT_BITS)
     }
 
@@ -94,8 +103,10 @@ impl Memory {
         let slot = (address >> SLOT_BITS) as usize;
         let offset = address & ((1 << SLOT_BITS) - 1);
         match self.slots.get_mut(slot) {
-            Some(found @ Some(_)) if offset == 0 => {
-                *found = None;
+            Some(found @ Slot::Live(_)) if offset == 0 => {
+                if let Slot::Live(Allocation { bytes, .. }) = *found {
+                    *found = Slot::Freed(bytes);
+                }
                 Ok(())
             }
             _ => Err(MemoryError::NotAllocated { address }),
@@ -186,9 +197,20 @@ impl Memory {
         Some((address, module.globals[index].bytes))
     }
 
+    /// Number of the allocation an address points into, and the offset in it.
+    #[inline(always)]
+    pub(crate) fn split(address: u64) -> (usize, u64) {
+        ((address >> SLOT_BITS) as usize, address & ((1 << SLOT_BITS) - 1))
+    }
+
+    /// Start of allocation number `slot`.
+    pub(crate) fn join(slot: usize) -> u64 {
+        (slot as u64) << SLOT_BITS
+    }
+
     /// The allocation holding a whole range, and the offset in it.
     pub(crate) fn find(&self, address: u64, bytes: u64) -> Option<(&Allocation, u64)> {
-        let allocation = self.slots.get((address >> SLOT_BITS) as usize)?.as_ref()?;
+        let Slot::Live(allocation) = self.slots.get((address >> SLOT_BITS) as usize)? else { return None };
         let offset = address & ((1 << SLOT_BITS) - 1);
         (offset + bytes <= allocation.bytes).then_some((allocation, offset))
     }
@@ -201,19 +223,23 @@ impl Memory {
         })
     }
 
+    /// Whether `address` points into an allocation that is gone.
+    pub(crate) fn is_freed(&self, address: u64) -> bool {
+        let (slot, offset) = Memory::split(address);
+        matches!(self.slots.get(slot), Some(&Slot::Freed(bytes)) if offset < bytes)
+    }
+
     /// Describes what `address` points at, for errors.
     pub(crate) fn nearest(&self, address: u64) -> String {
         let slot = (address >> SLOT_BITS) as usize;
         let offset = address & ((1 << SLOT_BITS) - 1);
         match self.slots.get(slot) {
-            Some(Some(allocation)) => {
-                format!(
-                    "byte {offset} of the allocation of {} B at {:#x}",
-                    allocation.bytes,
-                    (slot as u64) << SLOT_BITS
-                )
+            Some(Slot::Live(Allocation { bytes, .. })) => {
+                format!("byte {offset} of the allocation of {bytes} B at {:#x}", (slot as u64) << SLOT_BITS)
             }
-            Some(None) if slot > 0 => "freed memory".into(),
+            Some(Slot::Freed(bytes)) => {
+                format!("byte {offset} of the allocation of {bytes} B at {:#x}, now freed", (slot as u64) << SLOT_BITS)
+            }
             // A negative offset borrows from the slot number.
             _ if address == 0 => "null".into(),
             _ => "no allocation".into(),

@@ -30,10 +30,10 @@ impl Decoder<'_> {
             "trap" => Op::Trap,
             "brkpt" => Op::Trap,
             "membar" | "fence" => {
-                for part in ["gl", "cta", "sys", "gpu", "cluster", "sc", "acq_rel", "acquire", "release"] {
+                for part in ["sc", "acq_rel", "acquire", "release"] {
                     mods.take(part);
                 }
-                Op::Nop
+                Op::Fence(super::memory::take_reach(mods))
             }
             "nanosleep" | "pmevent" => {
                 mods.take("mask");

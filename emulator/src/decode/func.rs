@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::class::class;
 use super::mods::Mods;
 use super::op::{Addr, Const, Instr, MemSpace, Op, PSrc, R, Special};
 use super::{Builder, Frame, MAX_INSTRUCTIONS, MAX_LOCAL_BYTES, MAX_PARAM_BYTES, Symbol};
@@ -244,7 +245,7 @@ impl Decoder<'_> {
                 limit_bytes: MAX_INSTRUCTIONS as u64,
             });
         }
-        self.builder.code.push(Instr { op, guard, line, loc: self.loc });
+        self.builder.code.push(Instr { class: class(&op), op, guard, line, loc: self.loc });
         Ok(())
     }
 

@@ -143,15 +143,21 @@ impl Decoder<'_> {
             return Ok(Hopper::Order);
         }
         mods.take("proxy");
-        mods.need_one(
-            &[("async", ()), ("async::generic", ()), ("alias", ()), ("tensormap", ()), ("tensormap::generic", ())],
+        let is_async = mods.need_one(
+            &[
+                ("async", true),
+                ("async::generic", true),
+                ("alias", false),
+                ("tensormap", false),
+                ("tensormap::generic", false),
+            ],
             "proxy",
         )?;
         for space in ["global", "shared", "shared::cta", "shared::cluster", "sync_restrict::shared::cta"] {
             mods.take(space);
         }
         mods.take("sync_restrict::shared::cluster");
-        Ok(Hopper::Order)
+        Ok(if is_async { Hopper::ProxyFence } else { Hopper::Order })
     }
 
     fn registers(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Hopper> {

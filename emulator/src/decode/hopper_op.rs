@@ -208,7 +208,9 @@ pub(crate) enum Hopper {
     /// The flag says that all lanes of the warp must meet.
     ClusterArrive(bool),
     ClusterWait(bool),
-    /// `fence.proxy` and `fence.mbarrier_init`, and prefetches: they change what may be seen, not what is there.
+    /// `fence.proxy.async`: ordinary accesses before, asynchronous ones after, or the other way round.
+    ProxyFence,
+    /// Other proxy fences and `fence.mbarrier_init`, and prefetches: they change what may be seen, not what is there.
     Order,
     WgmmaFence,
     Wgmma(Box<Wgmma>),

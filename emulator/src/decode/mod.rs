@@ -4,6 +4,7 @@
 
 mod bulk;
 mod call;
+mod class;
 mod control;
 mod float;
 pub(crate) mod func;
@@ -27,6 +28,20 @@ use op::{Const, Instr};
 
 /// Shared memory one block can have on any device known today, in bytes (CUDA programming guide, compute capability 9.0).
 pub(crate) const MAX_SHARED_BYTES: u64 = 227 * 1024;
+
+/// Shared memory one block can have on `target` (`sm_80`), in bytes; the most of all where the name says nothing.
+///
+/// **Source** CUDA C++ programming guide 13.0, technical specifications per compute capability.
+pub(crate) fn shared_limit(target: &str) -> u64 {
+    let digits: String = target.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    1024 * match digits.parse::<u32>() {
+        Ok(70 | 72) => 96,
+        Ok(75) => 64,
+        Ok(80 | 87) => 163,
+        Ok(86 | 89 | 120 | 121) => 99,
+        _ => return MAX_SHARED_BYTES,
+    }
+}
 /// Local memory of one thread (CUDA programming guide, technical specifications).
 pub(crate) const MAX_LOCAL_BYTES: u32 = 512 * 1024;
 /// Module variables of one module; a guard against absurd texts, not a device limit.
@@ -44,8 +59,11 @@ pub struct Module {
     pub(crate) functions: Vec<Frame>,
     pub(crate) globals: Vec<GlobalVar>,
     pub(crate) shared: Vec<SharedVar>,
+    /// Shared variables that belong to no kernel alone come first.
+    pub(crate) n_common_shared: usize,
     pub(crate) locations: Vec<(u32, u32)>,
     pub(crate) files: HashMap<u32, String>,
+    pub(crate) target: String,
     /// Names of the functions, in the order of `functions`.
     pub(crate) names: Vec<String>,
     entries: Vec<Entry>,
@@ -67,6 +85,8 @@ pub struct Entry {
     /// Blocks of a cluster, where the kernel fixes them (`.reqnctapercluster`).
     pub reqnctapercluster: Option<[u32; 3]>,
     pub(crate) function: usize,
+    /// First and last-plus-one of its own shared variables.
+    pub(crate) own_shared: (usize, usize),
 }
 
 /// A kernel parameter.
@@ -109,6 +129,8 @@ pub(crate) struct GlobalVar {
 /// A variable in shared memory.
 #[derive(Debug)]
 pub(crate) struct SharedVar {
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
     /// Offset in the block's shared memory; of no meaning for dynamic ones.
     pub(crate) offset: u32,
     pub(crate) align: u32,
@@ -155,7 +177,8 @@ impl Builder {
             if !is_dynamic {
                 self.shared_bytes = offset + var.bytes();
             }
-            self.shared.push(SharedVar { offset: offset as u32, align: var.align, is_dynamic });
+            let (name, bytes) = (var.name.clone(), var.bytes());
+            self.shared.push(SharedVar { name, bytes, offset: offset as u32, align: var.align, is_dynamic });
             return Ok(Symbol::Shared(self.shared.len() - 1));
         }
         self.global_bytes = self.global_bytes.saturating_add(var.bytes());
@@ -182,15 +205,18 @@ impl Module {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let text = parser::parse(ptx)?;
         let (builder, functions, entries) = build(&text)?;
+        let n_common_shared = entries.first().map_or(builder.shared.len(), |e| e.own_shared.0);
         Ok(Module {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             code: builder.code,
             functions,
             globals: builder.globals,
             shared: builder.shared,
+            n_common_shared,
             locations: builder.locations,
             names: text.functions.iter().filter(|f| f.body.is_some()).map(|f| f.name.clone()).collect(),
             files: text.files,
+            target: text.target,
             entries,
         })
     }
@@ -258,6 +284,7 @@ fn build(text: &Text) -> Result<Built, ParseError> {
     let common_shared = builder.shared_bytes;
     for (index, function) in bodies.iter().enumerate().filter(|(_, f)| f.is_entry) {
         builder.shared_bytes = common_shared;
+        let first_shared = builder.shared.len();
         frames[index] = func::decode(&mut builder, function)?;
         let mut params = Vec::new();
         for (var, &(offset, bytes)) in function.params.iter().zip(&frames[index].params) {
@@ -271,6 +298,7 @@ fn build(text: &Text) -> Result<Built, ParseError> {
             maxntid: function.maxntid,
             reqnctapercluster: function.reqnctapercluster,
             function: index,
+            own_shared: (first_shared, builder.shared.len()),
         });
     }
     check_calls(&builder, &frames)?;

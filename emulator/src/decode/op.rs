@@ -4,6 +4,7 @@
 //! so no instruction needs to ask what kind of operand it has. 16-bit values live zero-extended in the 32-bit bank.
 
 pub(crate) use super::kinds::*;
+use crate::stats::Class;
 use crate::syntax::ast::Ty;
 
 /// Index into a register bank, relative to the frame.
@@ -90,6 +91,25 @@ pub(crate) struct Addr {
     pub(crate) offset: i32,
 }
 
+/// Whom a fence or a strong access orders: the threads of the block, or all.
+///
+/// Cluster scope counts as all: what it leaves out is another cluster, which is rarely what is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Block,
+    Device,
+}
+
+/// How an access takes part in the order of memory (PTX ISA 9.0, sections 8.3 and 8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemOrder {
+    /// Relaxed, volatile or more.
+    pub(crate) strong: bool,
+    pub(crate) acquire: bool,
+    pub(crate) release: bool,
+    pub(crate) reach: Reach,
+}
+
 /// Element of a load or store: bytes in memory, bank of the registers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Elem {
@@ -100,8 +120,8 @@ pub(crate) struct Elem {
     pub(crate) n: u8,
     /// Registers have 16 bits.
     pub(crate) short: bool,
-    /// 64-bit volatile and ordered accesses must not tear against atomics.
-    pub(crate) strong: bool,
+    /// 64-bit strong accesses must not tear against atomics.
+    pub(crate) order: MemOrder,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +153,7 @@ pub(crate) struct Atom {
     pub(crate) addr: Addr,
     pub(crate) b: R,
     pub(crate) c: R,
+    pub(crate) order: MemOrder,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -525,6 +546,7 @@ pub(crate) enum Op {
         mask: R,
     },
     Bar(Bar),
+    Fence(Reach),
     Bra(u32),
     BrxIdx {
         idx: R,
@@ -594,6 +616,7 @@ pub(crate) struct Instr {
     /// 0 for none; else index*2 + negated + 1.
     pub(crate) guard: u32,
     pub(crate) line: u32,
+    pub(crate) class: Class,
     /// Index into the module's locations, 0 for none.
     pub(crate) loc: u32,
 }

@@ -2,6 +2,7 @@
 
 use super::block::Env;
 use super::cluster::names_peer;
+use super::race::{Touch, WEAK};
 use super::shared::Shared;
 use super::warp::{LANES, Pending, Row64, Warp};
 use crate::decode::op::{Addr, Elem, MemSpace, Op, PSrc, R};
@@ -40,6 +41,7 @@ pub(crate) enum Fault {
     WarpSync {
         detail: String,
     },
+    Race(super::race::Conflict),
     Trap,
     TooManyInstructions,
     StackOverflow,
@@ -238,10 +240,12 @@ impl Env<'_> {
         let n = usize::from(elem.n);
         let bytes = u32::from(elem.bytes);
         if bytes == 4 && n == 1 && !elem.wide {
-            return self.load_words(warp, m, dst[0], (addr.space, &addresses));
+            self.load_words(warp, m, dst[0], (addr.space, &addresses))?;
+            return self.watch_elements(warp, m, elem, (addr.space, &addresses, Access::Read));
         }
         let mut rows = [[0u64; LANES]; 4];
-        let _guard = (elem.strong && bytes == 8).then(|| self.memory.wide_lock.lock());
+        let memory = self.memory;
+        let _guard = (elem.order.strong && bytes == 8).then(|| memory.wide_lock.lock());
         let mut rest = m;
         while rest != 0 {
             let lane = rest.trailing_zeros() as usize;
@@ -268,7 +272,7 @@ impl Env<'_> {
                 warp.set32(d, m, &row.map(|x| x as u32 & keep));
             }
         }
-        Ok(())
+        self.watch_elements(warp, m, elem, (addr.space, &addresses, Access::Read))
     }
 
     /// The most common load: one 32-bit word per lane.
@@ -292,7 +296,7 @@ impl Env<'_> {
         let n = usize::from(elem.n);
         let bytes = u32::from(elem.bytes);
         let memory = self.memory;
-        let _guard = (elem.strong && bytes == 8).then(|| memory.wide_lock.lock());
+        let _guard = (elem.order.strong && bytes == 8).then(|| memory.wide_lock.lock());
         let mut rest = m;
         while rest != 0 {
             let lane = rest.trailing_zeros() as usize;
@@ -305,7 +309,40 @@ impl Env<'_> {
             }
             self.store(warp, req, bytes, &values[..n])?;
         }
+        if self.is_watched() {
+            let touch = Touch {
+                space: addr.space,
+                addresses: &addresses,
+                bytes: bytes * n as u32,
+                access: Access::Write,
+                order: elem.order,
+            };
+            let equal = |r: R, i: usize, j: usize| {
+                if elem.wide { warp.get64(r)[i] == warp.get64(r)[j] } else { warp.get32(r)[i] == warp.get32(r)[j] }
+            };
+            self.watch_values(warp, m, &touch, |i, j| src[..n].iter().all(|&r| equal(r, i, j)))?;
+            self.watch(warp, m, &touch)?;
+            self.count(m, &touch);
+        }
         Ok(())
+    }
+
+    /// Tells the race checker and the counters of a load or store.
+    #[inline(always)]
+    fn watch_elements(
+        &mut self,
+        warp: &Warp,
+        m: u32,
+        elem: Elem,
+        (space, addresses, access): (MemSpace, &Row64, Access),
+    ) -> Lane<()> {
+        if !self.is_watched() {
+            return Ok(());
+        }
+        let bytes = u32::from(elem.bytes) * u32::from(elem.n);
+        let touch = Touch { space, addresses, bytes, access, order: elem.order };
+        self.count(m, &touch);
+        self.watch(warp, m, &touch)
     }
 
     /// Starts one asynchronous copy per lane; the data is read now and lands at the wait.
@@ -314,6 +351,8 @@ impl Env<'_> {
         let (to, from) = (warp.addresses(dst), warp.addresses(src));
         let ignored = ignore.map_or(0, |p: PSrc| warp.pred(p));
         let total = u32::from(bytes);
+        let period = self.begin_async(warp);
+        let mut reads = 0u32;
         for lane in (0..LANES).filter(|lane| m >> lane & 1 == 1) {
             let (home, address) = resolve(MemSpace::Shared, to[lane]);
             let target = Request { lane, access: Access::Write, home, address, bytes: total };
@@ -357,9 +396,20 @@ impl Env<'_> {
             if self.checks.uninitialised {
                 self.shared.forget(address as usize, total);
             }
+            self.watch_async(warp, lane, period, (address, total))?;
+            if take == total {
+                reads |= 1 << lane;
+            } else if take > 0 {
+                let part = Touch { bytes: take, ..source_touch(&from, total) };
+                self.count(1 << lane, &part);
+                self.watch(warp, 1 << lane, &part)?;
+            }
             warp.pending.push(pending);
         }
-        Ok(())
+        let touch = source_touch(&from, total);
+        self.count(reads, &touch);
+        self.count(m, &Touch { space: MemSpace::Shared, addresses: &to, access: Access::Write, ..touch });
+        self.watch(warp, reads, &touch)
     }
 
     /// Lands the copies of lanes in `m` until at most `keep` committed groups are pending; `None` lands all.
@@ -376,10 +426,16 @@ impl Env<'_> {
                 return true;
             }
             p.land(&mut self.shared);
+            self.land_async(warp, lane, (p.dst.into(), p.bytes.into()));
             false
         });
         warp.pending = pending;
     }
+}
+
+/// What an asynchronous copy reads.
+fn source_touch(addresses: &Row64, bytes: u32) -> Touch<'_> {
+    Touch { space: MemSpace::Global, addresses, bytes, access: Access::Read, order: WEAK }
 }
 
 impl Pending {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use super::access::{Home, Lane, MemoryFault, Request, resolve};
 use super::block::Env;
 use super::num;
+use super::race::Touch;
 use super::warp::{LANES, Warp};
 use crate::decode::op::{Atom, AtomOp, Half, Rnd};
 use crate::error::Access;
@@ -132,6 +133,10 @@ impl Env<'_> {
                 Home::Local | Home::Param => return req.fault(MemoryFault::OutOfBounds),
             };
         }
+        let (space, access, order) = (atom.addr.space, Access::Atomic, atom.order);
+        let touch = Touch { space, addresses: &addresses, bytes, access, order };
+        self.count(m, &touch);
+        self.watch(warp, m, &touch)?;
         if let Some(d) = atom.d {
             if atom.wide {
                 warp.set64(d, m, &old_row);

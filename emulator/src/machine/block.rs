@@ -1,14 +1,19 @@
 //! How does a block run? Warps take turns in an order drawn from the seed; barriers hold them; deadlocks are told.
 
 use super::access::{Fault, MemoryFault};
+use super::count::TallyRef;
 use super::flight::Hub;
+use super::order::Handoff;
+use super::race::{Ledger, Races};
 use super::shared::Shared;
 use super::warp::{ALL, Base, State, Wait, Warp};
 use crate::decode::Module;
 use crate::decode::op::{BarKind, Const, Special};
 use crate::error::{LaunchError, Place};
-use crate::launch::{Checks, Stats};
+use crate::launch::Checks;
 use crate::memory::{LOCAL_TAG, Memory, SHARED_TAG};
+use crate::stats::Stats;
+use std::sync::Mutex;
 
 /// Named barriers of a block.
 const BARRIERS: usize = 16;
@@ -31,6 +36,12 @@ pub(crate) struct Grid<'a> {
     pub(crate) dynamic_smem: u32,
     pub(crate) checks: Checks,
     pub(crate) max_instructions: u64,
+    /// Accesses to global memory, where races are looked for.
+    pub(crate) ledger: Option<&'a Mutex<Ledger>>,
+    /// Bytes touched, where accesses are counted.
+    pub(crate) tally: TallyRef<'a>,
+    /// Shared variables of the kernel: indices into the module's.
+    pub(crate) own_shared: (usize, usize),
 }
 
 /// One barrier between arrivals.
@@ -46,6 +57,14 @@ pub(crate) struct Barrier {
     is_open: bool,
 }
 
+/// A completed barrier: its number, how many predicates were true, of how many, and what it passes on.
+pub(crate) struct Released {
+    id: u32,
+    n_true: u32,
+    n_all: u32,
+    handoff: Option<Box<Handoff>>,
+}
+
 /// What an instruction may touch besides its warp.
 pub(crate) struct Env<'a> {
     pub(crate) grid: Grid<'a>,
@@ -59,7 +78,8 @@ pub(crate) struct Env<'a> {
     /// Lanes alive in each warp, as barriers see them.
     pub(crate) alive: Vec<u32>,
     /// Barriers completed and not yet announced to the warps.
-    pub(crate) released: Vec<(u32, u32, u32)>,
+    pub(crate) released: Vec<Released>,
+    pub(crate) races: Option<Box<Races>>,
     pub(crate) stats: Stats,
     pub(crate) budget: u64,
     pub(crate) clock: u64,
@@ -68,8 +88,8 @@ pub(crate) struct Env<'a> {
     pub(crate) rank: usize,
     /// Registers per thread each warp has asked for with `setmaxnreg`.
     pub(crate) registers: Vec<Option<u32>>,
-    /// For each warp, how many of its `wgmma` groups have read their operands.
-    pub(crate) wgmma_read: Vec<u32>,
+    /// For each warp, the `wgmma` groups that have read their operands: the period of each one's last read.
+    pub(crate) wgmma_read: Vec<Vec<u32>>,
 }
 
 /// One block in flight.
@@ -142,6 +162,30 @@ impl Grid<'_> {
         [linear % x, linear / x % y, linear / (x * y)]
     }
 
+    /// Names the variable at byte `at` of shared memory.
+    pub(crate) fn shared_object(&self, at: u64) -> String {
+        let start = self.module.entry(self.kernel).map_or(0, |e| e.static_smem_bytes.into());
+        let own = |index: usize| {
+            index < self.module.n_common_shared || (self.own_shared.0..self.own_shared.1).contains(&index)
+        };
+        let vars = self.module.shared.iter().enumerate().filter(|(i, v)| own(*i) && !v.is_dynamic).map(|(_, v)| v);
+        let inside = |from: u64, bytes: u64| (from..from + bytes).contains(&at);
+        match vars.into_iter().find(|v| inside(v.offset.into(), v.bytes)) {
+            Some(var) => format!("`{}` + {}", var.name, at - u64::from(var.offset)),
+            None if at >= start => format!("dynamic shared memory + {}", at - start),
+            None => "no variable".to_owned(),
+        }
+    }
+
+    /// Names the variable or allocation at a global address.
+    pub(crate) fn global_object(&self, at: u64) -> String {
+        let vars = self.globals.iter().zip(&self.module.globals);
+        match vars.into_iter().find(|(address, var)| (**address..**address + var.bytes).contains(&at)) {
+            Some((address, var)) => format!("`{}` + {}", var.name, at - address),
+            None => self.memory.nearest(at),
+        }
+    }
+
     fn special(&self, special: Special, block_idx: [u32; 3], warp: u32, lane: u32) -> u32 {
         let n_warps = self.block.iter().product::<u32>().div_ceil(32);
         match special {
@@ -192,6 +236,9 @@ impl<'a> Block<'a> {
             warps.push(warp);
         }
         let alive: Vec<u32> = warps.iter().map(|w| w.alive).collect();
+        let [x, y, z] = block_idx;
+        let linear = x + grid.grid[0] * (y + grid.grid[1] * z);
+        let races = grid.ledger.map(|_| Box::new(Races::new(linear, n_warps, BARRIERS)));
         let env = Env {
             grid,
             memory: grid.memory,
@@ -203,13 +250,14 @@ impl<'a> Block<'a> {
             n_warps,
             alive,
             released: Vec::new(),
-            stats: Stats::default(),
+            races,
+            stats: Stats { blocks: 1, ..Stats::default() },
             budget: 0,
             clock: 0,
             hub: Hub::default(),
             rank: 0,
             registers: vec![None; n_warps as usize],
-            wgmma_read: vec![0; n_warps as usize],
+            wgmma_read: vec![Vec::new(); n_warps as usize],
         };
         Block { env, warps, order: permutation(n_warps as usize, seed), rng: seed, seen_events: 0 }
     }
@@ -268,9 +316,14 @@ impl<'a> Block<'a> {
                 self.env.try_complete(id);
             }
         }
-        for (id, n_true, n_all) in std::mem::take(&mut self.env.released) {
+        for released in std::mem::take(&mut self.env.released) {
             for warp in &mut self.warps {
-                wake(warp, &self.env.grid, (id, n_true, n_all));
+                let woken = wake(warp, &self.env.grid, &released);
+                if let (Some(races), Some(handoff)) = (&mut self.env.races, &released.handoff)
+                    && woken != 0
+                {
+                    races.leave(warp, woken, handoff);
+                }
             }
         }
         Ok(())
@@ -343,8 +396,10 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Lets the groups that wait at a completed barrier go on.
-fn wake(warp: &mut Warp, grid: &Grid<'_>, (id, n_true, n_all): (u32, u32, u32)) {
+/// Lets the groups that wait at a completed barrier go on; their lanes.
+fn wake(warp: &mut Warp, grid: &Grid<'_>, released: &Released) -> u32 {
+    let &Released { id, n_true, n_all, .. } = released;
+    let mut woken = 0;
     let mut groups = std::mem::take(&mut warp.others);
     for group in &mut groups {
         if group.state != State::Barrier(id) {
@@ -369,10 +424,12 @@ fn wake(warp: &mut Warp, grid: &Grid<'_>, (id, n_true, n_all): (u32, u32, u32)) 
                 *slot = *slot & !group.mask | if yes { group.mask } else { 0 };
             }
         }
+        woken |= group.mask;
         group.state = State::Running;
         group.pc += 1;
     }
     warp.others = groups;
+    woken
 }
 
 impl Env<'_> {
@@ -398,7 +455,8 @@ impl Env<'_> {
         self.alive[warp.index as usize] = warp.alive;
         let n_warps = self.n_warps as usize;
         let barrier = &mut self.barriers[id as usize];
-        if !barrier.is_open {
+        let opens = !barrier.is_open;
+        if opens {
             *barrier = Barrier { arrived: vec![0; n_warps], count, n_true: 0, n_all: 0, is_open: true };
         } else if barrier.count != count {
             let name = |c: Option<u32>| c.map_or("all threads".to_owned(), |n| format!("{n} threads"));
@@ -411,6 +469,9 @@ impl Env<'_> {
         *seen |= lanes;
         barrier.n_true += yes.count_ones();
         barrier.n_all += lanes.count_ones();
+        if let Some(races) = &mut self.races {
+            races.arrive(warp.index, id, opens);
+        }
         self.try_complete(id);
         Ok(())
     }
@@ -432,7 +493,8 @@ impl Env<'_> {
         };
         if done {
             barrier.is_open = false;
-            self.released.push((id, barrier.n_true, barrier.n_all));
+            let handoff = self.races.as_ref().map(|races| races.handoff(id));
+            self.released.push(Released { id, n_true: barrier.n_true, n_all: barrier.n_all, handoff });
         }
     }
 
@@ -451,6 +513,10 @@ impl Env<'_> {
             Fault::Memory { kind, access, space, address, bytes } => match kind {
                 MemoryFault::Misaligned => LaunchError::Misaligned { place, access, space, address, bytes },
                 MemoryFault::Uninitialised => LaunchError::Uninitialised { place, access, space, address, bytes },
+                MemoryFault::OutOfBounds if space == crate::Space::Global && self.memory.is_freed(address) => {
+                    let allocation = self.memory.nearest(address);
+                    LaunchError::UseAfterFree { place, access, address, bytes, allocation }
+                }
                 MemoryFault::OutOfBounds => {
                     let nearest = match space {
                         crate::Space::Shared => format!("the block has {} B of shared memory", self.shared.bytes),
@@ -472,6 +538,7 @@ impl Env<'_> {
             Fault::AsyncCopy { detail } => LaunchError::AsyncCopy { place, detail },
             Fault::Barrier { barrier, detail } => LaunchError::Barrier { place, barrier, detail },
             Fault::WarpSync { detail } => LaunchError::WarpSync { place, detail },
+            Fault::Race(conflict) => self.race(*place, &conflict),
             Fault::Trap => LaunchError::Trap { place },
             Fault::TooManyInstructions => LaunchError::TooManyInstructions { place, limit: self.grid.max_instructions },
             Fault::StackOverflow => LaunchError::StackOverflow { place, limit_bytes: crate::decode::MAX_LOCAL_BYTES },

@@ -4,6 +4,7 @@
 
 use super::access::{Fault, Home, Lane, MemoryFault, Request, resolve};
 use super::block::Env;
+use super::clock::Who;
 use super::flight::{Copy, Owner, Piece, Source, Target, arrive};
 use super::warp::{LANES, Warp};
 use crate::decode::hopper_op::{Bulk, MapField, RemoteStore, Report, Route, TensorCopy};
@@ -18,6 +19,8 @@ pub(crate) struct Grouped {
     pub(crate) lane: usize,
     pub(crate) group: u32,
     pub(crate) flight: u64,
+    /// Of its reads; its writes have the next.
+    pub(crate) period: u32,
 }
 
 /// Alignment of a tensor copy's shared memory (PTX ISA 9.0, section 9.7.9.27).
@@ -36,8 +39,8 @@ fn align<T>(lane: usize, home: Home, address: u64, bytes: u32) -> Lane<T> {
 }
 
 impl Env<'_> {
-    fn owner(&self, warp: &Warp, lane: usize) -> Owner {
-        Owner { rank: self.rank, warp: warp.index as usize, lane, pc: warp.cur.pc }
+    fn owner(&self, warp: &Warp, lane: usize, agent: (Who, u32)) -> Owner {
+        Owner { rank: self.rank, warp: warp.index as usize, lane, pc: warp.cur.pc, agent }
     }
 
     /// Ranks a copy goes to: the one its destination names, or those of the mask.
@@ -118,19 +121,23 @@ impl Env<'_> {
             }
             let target = if ranks == 0 { Target::Global } else { Target::Shared(ranks) };
             let copy = Copy { pieces: vec![piece], source, target, fill: (0, 1), reduce: bulk.reduce, mbarrier };
-            self.depart(warp, lane, copy, ranks);
+            self.depart(warp, lane, copy, ranks)?;
         }
         Ok(())
     }
 
-    fn depart(&mut self, warp: &mut Warp, lane: usize, copy: Copy, ranks: u16) {
+    fn depart(&mut self, warp: &mut Warp, lane: usize, copy: Copy, ranks: u16) -> Lane<()> {
+        let (agent, period) = self.next_copy(warp);
+        self.count_copy(&copy);
+        self.watch_copy(warp, lane, period, &copy)?;
         self.forget(&copy, ranks);
         let to_group = matches!(copy.target, Target::Global);
-        let flight = self.hub.start(self.owner(warp, lane), copy);
+        let flight = self.hub.start(self.owner(warp, lane, (agent, period + 1)), copy);
         self.stats.async_copies += 1;
         if to_group {
-            warp.bulk.push(Grouped { lane, group: warp.bulk_committed[lane], flight });
+            warp.bulk.push(Grouped { lane, group: warp.bulk_committed[lane], flight, period });
         }
+        Ok(())
     }
 
     /// The tensor map at a generic address: a kernel parameter, global or shared memory.
@@ -201,7 +208,7 @@ impl Env<'_> {
                 }
                 Report::Group => copy.reduce = reduction(tensor.reduce, map.element),
             }
-            self.depart(warp, lane, copy, ranks);
+            self.depart(warp, lane, copy, ranks)?;
         }
         Ok(())
     }
@@ -229,19 +236,26 @@ impl Env<'_> {
                 reduce: store.reduce.map(|op| (op, store.ty)),
                 mbarrier: Some((mbarrier, bytes)),
             };
-            self.depart(warp, lane, copy, 1 << rank);
+            self.depart(warp, lane, copy, 1 << rank)?;
         }
         Ok(())
     }
 
     /// True if all but the last `keep` groups of lanes in `m` are done; `read` asks for their sources only.
-    pub(crate) fn bulk_done(&self, warp: &mut Warp, m: u32, keep: u32, read: bool) -> bool {
+    pub(crate) fn bulk_done(&mut self, warp: &mut Warp, m: u32, keep: u32, read: bool) -> bool {
         let flights = &self.hub.flights;
-        warp.bulk.retain(|g| flights.iter().any(|f| f.id == g.flight));
         let committed = warp.bulk_committed;
-        let is_read = |g: &Grouped| read && flights.iter().any(|f| f.id == g.flight && f.is_read);
-        let due = |g: &&Grouped| m >> g.lane & 1 == 1 && g.group < committed[g.lane].saturating_sub(keep);
-        warp.bulk.iter().filter(due).all(is_read)
+        let is_over = |g: &Grouped| flights.iter().find(|f| f.id == g.flight).is_none_or(|f| read && f.is_read);
+        let due = |g: &Grouped| m >> g.lane & 1 == 1 && g.group < committed[g.lane].saturating_sub(keep);
+        let done = warp.bulk.iter().filter(|g| due(g)).all(is_over);
+        if done {
+            let last = warp.bulk.iter().filter(|g| due(g)).map(|g| g.period).max();
+            if let Some(last) = last {
+                self.complete_copies(warp, if read { last } else { last + 1 });
+            }
+            warp.bulk.retain(|g| read || !due(g));
+        }
+        done
     }
 
     /// The lane's `cp.async` copies so far will land on their own and then arrive at the mbarrier.
@@ -255,7 +269,9 @@ impl Env<'_> {
             }
             let (mine, rest) = std::mem::take(&mut warp.pending).into_iter().partition(|p| usize::from(p.lane) == lane);
             warp.pending = rest;
-            let owner = self.owner(warp, lane);
+            // The copies were stamped when they started: the agent has not begun anything since.
+            let agent = self.last_copy(warp);
+            let owner = self.owner(warp, lane, agent);
             self.hub.start_arrival(owner, mine, spot);
         }
         Ok(())
@@ -268,7 +284,11 @@ impl Env<'_> {
         }
         for (copies, (rank, at), owner) in self.hub.take_arrivals(self.rank, warp.index as usize, m) {
             copies.iter().for_each(|p| p.land(&mut self.shared));
-            arrive(self.smem_mut(rank), at, owner).map_err(|e| Box::new((e.0.lane as u32, e.1)))?;
+            for p in &copies {
+                self.land_async(warp, owner.lane, (p.dst.into(), p.bytes.into()));
+            }
+            let shared = if rank == self.rank { &mut self.shared } else { &mut self.hub.shared[rank] };
+            arrive((shared, &mut self.hub.shadows[rank]), at, owner).map_err(|e| Box::new((e.0.lane as u32, e.1)))?;
             self.hub.events += 1;
         }
         Ok(())

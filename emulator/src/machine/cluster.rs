@@ -11,8 +11,8 @@ use super::shared::Shared;
 use super::warp::{LANES, State, Wait, Warp};
 use crate::decode::op::R;
 use crate::error::LaunchError;
-use crate::launch::Stats;
 use crate::memory::{SHARED_TAG, TAG_MASK};
+use crate::stats::Stats;
 
 /// Bits of an address inside one block's shared memory. Above them stands 0 for the block itself, or a rank plus one.
 pub(crate) const PEER_SHIFT: u32 = 24;
@@ -49,8 +49,8 @@ impl<'a> Cluster<'a> {
     }
 
     /// What its blocks have executed so far.
-    pub(crate) fn stats(&self) -> impl Iterator<Item = Stats> + '_ {
-        self.blocks.iter().map(|b| b.env.stats)
+    pub(crate) fn stats(&self) -> impl Iterator<Item = &Stats> + '_ {
+        self.blocks.iter().map(|b| &b.env.stats)
     }
 
     /// Gives every block a turn. `limit` is the instruction budget left.
@@ -109,6 +109,7 @@ impl<'a> Cluster<'a> {
             self.hub.arrived.iter_mut().for_each(|lanes| lanes.fill(0));
             self.hub.generation += 1;
             self.hub.events += 1;
+            self.hub.barrier.flip();
         }
     }
 
@@ -270,6 +271,7 @@ impl Env<'_> {
         for lane in (0..LANES).filter(|lane| m >> lane & 1 == 1) {
             warp.cluster_generation[lane] = self.hub.generation;
         }
+        self.release_cluster(warp);
         // Whether that completes the barrier is seen when the turn ends.
         self.hub.events += 1;
         Ok(())
@@ -286,6 +288,7 @@ impl Env<'_> {
         let done = (0..LANES).all(|lane| m >> lane & 1 == 0 || warp.cluster_generation[lane] < generation);
         if done {
             warp.cluster_arrived &= !m;
+            self.acquire_cluster(warp, m);
         }
         Ok(done)
     }

@@ -6,7 +6,9 @@
 use super::access::{Fault, MemoryFault};
 use super::atomic;
 use super::block::next_random;
+use super::clock::Who;
 use super::mbarrier;
+use super::proxy::{Phases, Shadow};
 use super::shared::Shared;
 use super::warp::Pending;
 use crate::decode::hopper_op::MbarKind;
@@ -25,6 +27,8 @@ pub(crate) struct Owner {
     pub(crate) warp: usize,
     pub(crate) lane: usize,
     pub(crate) pc: u32,
+    /// The agent of its warp, and the period of what it writes.
+    pub(crate) agent: (Who, u32),
 }
 
 /// A contiguous part of a copy.
@@ -97,6 +101,9 @@ pub(crate) struct Hub {
     /// By rank; the running block's own is in its `Env`.
     pub(crate) shared: Vec<Shared>,
     pub(crate) flights: Vec<Flight>,
+    /// Who touched that memory, by rank, and who arrived at the cluster barrier.
+    pub(crate) shadows: Vec<Shadow>,
+    pub(crate) barrier: Phases,
     /// Counts whatever may let a sleeper go on.
     pub(crate) events: u64,
     /// Lanes of each warp of each block that have arrived at the cluster barrier.
@@ -114,7 +121,8 @@ pub(crate) type Landed = Result<(), Box<(Owner, Fault)>>;
 impl Hub {
     pub(crate) fn new(shared: Vec<Shared>, n_warps: usize, seed: u64) -> Hub {
         let arrived = vec![vec![0; n_warps]; shared.len()];
-        Hub { shared, arrived, rng: seed, ..Hub::default() }
+        let shadows = shared.iter().map(|_| Shadow::default()).collect();
+        Hub { shared, arrived, shadows, rng: seed, ..Hub::default() }
     }
 
     /// A wait that need not be patient gives up now and then.
@@ -279,7 +287,7 @@ impl Hub {
             Cargo::Arrival(copies, (rank, at)) => {
                 let own = &mut self.shared[owner.rank];
                 copies.iter().for_each(|p| p.land(own));
-                return arrive(&mut self.shared[rank], at, owner);
+                return arrive((&mut self.shared[rank], &mut self.shadows[rank]), at, owner);
             }
         };
         match copy.target {
@@ -289,7 +297,7 @@ impl Hub {
                     let shared = &mut self.shared[rank];
                     land_in_shared(&flight, copy, shared);
                     if let Some((at, bytes)) = copy.mbarrier {
-                        complete(shared, at, bytes, owner)?;
+                        complete((shared, &mut self.shadows[rank]), at, bytes, owner)?;
                     }
                 }
                 Ok(())
@@ -299,16 +307,34 @@ impl Hub {
 }
 
 /// The arrival at the end of some `cp.async` copies.
-pub(crate) fn arrive(shared: &mut Shared, at: usize, owner: Owner) -> Landed {
+pub(crate) fn arrive((shared, shadow): (&mut Shared, &mut Shadow), at: usize, owner: Owner) -> Landed {
     match mbarrier::update(shared, at, MbarKind::Arrive, 1) {
-        Ok(_) => Ok(()),
+        Ok(flips) => {
+            report(shadow, at, owner, flips);
+            Ok(())
+        }
         Err(detail) => Err(Box::new((owner, Fault::Mbarrier { address: at as u64, detail }))),
     }
 }
 
-fn complete(shared: &mut Shared, at: u32, bytes: u32, owner: Owner) -> Landed {
+/// A copy reports at an mbarrier: who waits there learns of it.
+fn report(shadow: &mut Shadow, at: usize, owner: Owner, flips: bool) {
+    if owner.agent.0 == Who::NONE {
+        return;
+    }
+    let phases = shadow.mbarriers.entry(at).or_default();
+    phases.land(owner.agent);
+    if flips {
+        phases.flip();
+    }
+}
+
+fn complete((shared, shadow): (&mut Shared, &mut Shadow), at: u32, bytes: u32, owner: Owner) -> Landed {
     match mbarrier::update(shared, at as usize, MbarKind::CompleteTx, bytes) {
-        Ok(_) => Ok(()),
+        Ok(flips) => {
+            report(shadow, at as usize, owner, flips);
+            Ok(())
+        }
         Err(detail) => {
             let detail = format!("a copy lands, but {detail}");
             Err(Box::new((owner, Fault::Mbarrier { address: at.into(), detail })))

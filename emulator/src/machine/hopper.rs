@@ -55,6 +55,7 @@ impl Env<'_> {
                     return Ok(self.sleep(warp, m, Wait::Cluster));
                 }
             }
+            Hopper::ProxyFence => self.proxy_fence(warp),
             // Copies read and write memory itself: there is nothing to flush.
             Hopper::Order | Hopper::WgmmaFence => {}
             Hopper::Wgmma(ref wgmma) => self.start_wgmma(warp, wgmma)?,
@@ -85,6 +86,7 @@ impl Env<'_> {
         warp.cur.state = State::Blocked(wait);
         // The attempt does not count as an instruction.
         self.stats.warp_instructions -= 1;
+        self.stats.by_class[self.grid.module.code[warp.cur.pc as usize].class as usize] -= 1;
         self.stats.lane_instructions -= u64::from(m.count_ones());
         Next::Moved
     }

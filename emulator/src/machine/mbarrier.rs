@@ -157,9 +157,18 @@ impl Env<'_> {
             if count > MAX_COUNT || (count == 0 && mbar.kind == MbarKind::Init) {
                 return Err(broken(format!("a count of {count}, expected at most {MAX_COUNT}")));
             }
+            let kind = if mbar.kind == MbarKind::Init || mbar.kind == MbarKind::Inval {
+                Access::Write
+            } else {
+                Access::Atomic
+            };
+            self.watch_mbarrier(warp, lane, kind, (rank, at))?;
             let shared = self.smem_mut(rank);
             match mbar.kind {
-                MbarKind::Init => shared.store(at, 8, Object::new(count).pack()),
+                MbarKind::Init => {
+                    shared.store(at, 8, Object::new(count).pack());
+                    self.reset_mbarrier((rank, at));
+                }
                 MbarKind::Inval => {
                     Object::load(shared, at).ok_or_else(|| broken("there is no initialised mbarrier".into()))?;
                     shared.store(at, 8, 0);
@@ -167,9 +176,9 @@ impl Env<'_> {
                 }
                 kind => {
                     states[lane] = shared.load(at, 8);
-                    if update(shared, at, kind, count).map_err(broken)? {
-                        self.hub.events += 1;
-                    }
+                    let flips = update(shared, at, kind, count).map_err(broken)?;
+                    self.hub.events += u64::from(flips);
+                    self.release_mbarrier(warp, (rank, at), flips);
                 }
             }
         }
@@ -185,6 +194,7 @@ impl Env<'_> {
         let (mut over, mut open) = (0, None);
         for lane in (0..LANES).filter(|lane| m >> lane & 1 == 1) {
             let (rank, at) = self.mbar_spot(wait.addr, lane, addresses[lane])?;
+            self.watch_mbarrier(warp, lane, Access::Atomic, (rank, at))?;
             let object = Object::load(self.smem(rank), at).ok_or_else(|| {
                 let detail = "waits, but there is no initialised mbarrier".into();
                 Box::new((lane as u32, Fault::Mbarrier { address: at as u64, detail }))
@@ -197,6 +207,7 @@ impl Env<'_> {
                 open = open.or(Some(Wait::Mbarrier { rank: rank as u32, at: at as u32, phase }));
             } else {
                 over |= 1 << lane;
+                self.acquire_mbarrier(warp, (rank, at));
             }
         }
         // Asleep until the phase ends. A wait may also give up: when nothing else can run, or at the seed's whim.

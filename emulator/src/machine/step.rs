@@ -38,6 +38,7 @@ impl Env<'_> {
             self.budget -= 1;
             self.clock += 1;
             self.stats.warp_instructions += 1;
+            self.stats.by_class[instr.class as usize] += 1;
             self.stats.lane_instructions += u64::from(m.count_ones());
             if m == 0 {
                 warp.cur.pc = pc + 1;
@@ -145,6 +146,11 @@ impl Env<'_> {
                     return Ok(Next::Moved);
                 }
                 self.tensor(warp, op, m)?;
+            }
+            Op::Fence(reach) => {
+                if let Some(races) = self.races.as_deref_mut() {
+                    races.fence(warp.index, reach);
+                }
             }
             Op::Hopper(ref op) => return self.hopper(warp, op, m),
             Op::Warp { op, mask } => return self.meet(warp, op, mask, m),
@@ -259,10 +265,18 @@ impl Env<'_> {
         rest = m;
         while rest != 0 {
             let same = class(rest.trailing_zeros() as usize);
-            warp.warp_op(op, same);
+            self.warp_op(warp, op, same);
             rest &= !same;
         }
         Ok(Next::Advance)
+    }
+
+    fn warp_op(&mut self, warp: &mut Warp, op: WarpOp, lanes: u32) {
+        // Only `bar.warp.sync` orders memory; shuffles and votes just meet.
+        if let (WarpOp::Sync, Some(races)) = (op, self.races.as_deref_mut()) {
+            races.sync_lanes(warp.index, lanes, warp.alive);
+        }
+        warp.warp_op(op, lanes);
     }
 
     /// Several masks meet at one instruction and the running one is incomplete: complete ones execute now.
@@ -276,7 +290,7 @@ impl Env<'_> {
                 (0..LANES).filter(|&i| rest >> i & 1 == 1 && masks[i] == masks[lane]).fold(0u32, |acc, i| acc | 1 << i);
             rest &= !same;
             if masks[lane] & warp.alive & !same == 0 {
-                warp.warp_op(op, same);
+                self.warp_op(warp, op, same);
                 ready |= same;
             }
         }
@@ -332,6 +346,9 @@ impl Env<'_> {
             }
         }
         if at_sync != 0 && wanted & warp.alive & !at_sync == 0 {
+            if let Some(races) = self.races.as_deref_mut() {
+                races.sync_lanes(warp.index, at_sync, warp.alive);
+            }
             for i in meeting {
                 let group = &mut warp.others[i];
                 if matches!(code[group.pc as usize].op, Op::Warp { op: WarpOp::Sync, .. }) {

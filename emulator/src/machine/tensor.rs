@@ -4,7 +4,7 @@
 //! (products of 16-bit floats are exact, f64 holds their sum to 2^-53) and rounded once; compare with a tolerance.
 //! Fragment layouts: PTX ISA 9.0, section 9.7.14.5.
 
-use super::access::{Lane, MemoryFault, Request, resolve};
+use super::access::{Home, Lane, MemoryFault, Request, resolve};
 use super::block::Env;
 use super::num;
 use super::warp::{LANES, Row32, Warp};
@@ -44,6 +44,7 @@ impl Env<'_> {
         match op {
             Op::Mma(mma) => {
                 self.stats.mma += 1;
+                self.stats.tensor_flops += 2 * 16 * 8 * u64::from(mma.k);
                 warp.mma(mma, m);
                 Ok(())
             }
@@ -56,6 +57,8 @@ impl Env<'_> {
             Op::WmmaMove(wmma) => self.wmma_move(warp, wmma, m),
             Op::WmmaMma(wmma) => {
                 self.stats.mma += 1;
+                let WmmaMma { m: rows, n: cols, k: depth, .. } = **wmma;
+                self.stats.tensor_flops += 2 * u64::from(rows) * u64::from(cols) * u64::from(depth);
                 warp.wmma_mma(wmma, m);
                 Ok(())
             }
@@ -67,6 +70,8 @@ impl Env<'_> {
         let addresses = warp.addresses(ld.addr);
         let access = if ld.store { Access::Write } else { Access::Read };
         for (matrix, &reg) in ld.regs.iter().enumerate() {
+            let mut starts = [0; 8];
+            let mut at = Home::Shared;
             // One 8 x 8 matrix as rows of four words, each two 16-bit elements.
             let mut rows = [[0u64; 4]; 8];
             if ld.store {
@@ -88,7 +93,10 @@ impl Env<'_> {
                 } else {
                     self.load(warp, req, 4, row)?;
                 }
+                self.watch_row(warp, lane, access, (home, address, 16))?;
+                (at, starts[r]) = (home, address);
             }
+            self.count_rows(at, &starts, (16, access));
             if !ld.store {
                 let at = |r: usize, c: usize| (rows[r][c / 2] >> (16 * (c % 2))) as u32 & 0xffff;
                 if ld.trans {
@@ -111,6 +119,8 @@ impl Env<'_> {
         let mut out = vec![[0u32; LANES]; w.regs.len()];
         let access = if w.store { Access::Write } else { Access::Read };
         let per_word = (4 / bytes) as usize;
+        let mut starts = Vec::with_capacity(rows * cols);
+        let mut at = Home::Global;
         for lane in 0..LANES {
             let stride = u64::from(w.stride.map_or(dense, |r| warp.get32(r)[lane]));
             for e in 0..per_lane {
@@ -128,8 +138,13 @@ impl Env<'_> {
                     self.load(warp, req, bytes, &mut value)?;
                     out[word][lane] |= (value[0] as u32) << shift;
                 }
+                self.watch_row(warp, lane, access, (home, address, bytes))?;
+                starts.push(address);
+                at = home;
             }
         }
+        starts.sort_unstable();
+        self.count_rows(at, &starts, (bytes, access));
         if !w.store {
             for (row, &r) in out.iter().zip(&w.regs) {
                 warp.set32(r, m, row);

@@ -58,6 +58,8 @@ pub(crate) struct Running {
     group: u32,
     pc: u32,
     first_token: u32,
+    /// Of its reads of shared memory.
+    period: u32,
     starts: Vec<Start>,
     operands: Operands,
 }
@@ -148,6 +150,18 @@ struct Tile {
     transposed: bool,
 }
 
+impl Tile {
+    /// Addresses of the 16-byte chunks that hold rows `first..first + n`.
+    fn chunks(&self, first: u32, n: u32) -> Vec<u32> {
+        if self.transposed {
+            let k = (K_BYTES / self.ty.bytes()) as u32;
+            let row = |row| (0..n / 8).map(move |chunk| self.desc.chunk(row, first / 8 + chunk, false));
+            return (0..k).flat_map(row).collect();
+        }
+        (0..n).flat_map(|row| [0, 1].map(|chunk| self.desc.chunk(first + row, chunk, true))).collect()
+    }
+}
+
 impl Env<'_> {
     /// Starts one multiplication of this warp.
     pub(crate) fn start_wgmma(&mut self, warp: &mut Warp, wgmma: &Wgmma) -> Lane<()> {
@@ -172,6 +186,8 @@ impl Env<'_> {
             WgA::Regs(regs) => A::Regs(Box::new(regs.map(|r| *warp.get32(r)))),
         };
         let mut operands = Operands::Unread { a, b: self.uniform(warp, wgmma.b)? };
+        let (_, period) = self.next_copy(warp);
+        self.watch_operands(warp, wgmma, &operands, period)?;
         if !self.hub.coin() {
             operands = Operands::Read(Box::new(self.read_operands(warp, wgmma, &operands)?));
         }
@@ -180,9 +196,24 @@ impl Env<'_> {
             warp.set32(d, ALL, &[first_token + i as u32; LANES]);
         }
         let (group, pc) = (warp.wgmma.committed, warp.cur.pc);
-        warp.wgmma.running.push(Running { group, pc, first_token, starts, operands });
+        warp.wgmma.running.push(Running { group, pc, first_token, period, starts, operands });
         self.stats.mma += 1;
+        // This warp's 16 of the 64 rows.
+        self.stats.tensor_flops += 2 * 16 * u64::from(wgmma.n) * (K_BYTES / wgmma.a_ty.bytes()) as u64;
         Ok(())
+    }
+
+    /// Tells the race checker and the counters of the shared memory a multiplication will read.
+    fn watch_operands(&mut self, warp: &Warp, wgmma: &Wgmma, operands: &Operands, period: u32) -> Lane<()> {
+        let (true, Operands::Unread { a, b }) = (self.is_watched(), operands) else { return Ok(()) };
+        let tile = |bits, ty, transposed| Tile { desc: Desc::new(bits), ty, transposed };
+        let mut chunks = tile(*b, wgmma.b_ty, wgmma.trans_b).chunks(0, wgmma.n.into());
+        if let A::Desc(bits) = a {
+            chunks.extend(tile(*bits, wgmma.a_ty, wgmma.trans_a).chunks(warp.index % 4 * 16, 16));
+        }
+        let rows: Vec<u64> = chunks.iter().map(|&at| at.into()).collect();
+        self.count_rows(Home::Shared, &rows, (16, Access::Read));
+        rows.iter().try_for_each(|&at| self.watch_operand(warp, period, (at, 16)))
     }
 
     /// A descriptor, which all lanes must agree about.
@@ -275,8 +306,10 @@ impl Env<'_> {
     /// Tells the warpgroup that this warp's groups below `due` have read their operands.
     fn publish_read(&mut self, warp: &Warp, due: u32) {
         let read = &mut self.wgmma_read[warp.index as usize];
-        if *read < due {
-            *read = due;
+        for group in read.len() as u32..due {
+            let periods = warp.wgmma.running.iter().filter(|r| r.group == group).map(|r| r.period);
+            let before = read.last().copied().unwrap_or(0);
+            read.push(periods.max().unwrap_or(before));
             self.hub.events += 1;
         }
     }
@@ -302,15 +335,22 @@ impl Env<'_> {
         }
         self.publish_read(warp, due);
         let first = warp.index as usize / 4 * 4;
-        let is_behind = |w: usize| self.alive[w] != 0 && self.wgmma_read[w] < due;
-        if (first..(first + 4).min(self.alive.len())).any(is_behind) {
+        let peers = first..(first + 4).min(self.alive.len());
+        let is_behind = |w: usize| self.alive[w] != 0 && (self.wgmma_read[w].len() as u32) < due;
+        if peers.clone().any(is_behind) {
             return Ok(Some(Wait::Wgmma(due)));
+        }
+        for peer in peers.filter(|_| due > 0) {
+            if let Some(&period) = self.wgmma_read[peer].get(due as usize - 1) {
+                self.complete_copies_of(warp, peer as u32, period);
+            }
         }
         while warp.wgmma.running.first().is_some_and(|r| r.group < due) {
             let running = warp.wgmma.running.remove(0);
             if let (Some(wgmma), Operands::Read(matrices)) = (self.wgmma_at(running.pc), &running.operands) {
                 let rows = multiply(wgmma, matrices, &running.starts);
                 warp.redeem(running.first_token, &rows);
+                self.complete_copies(warp, running.period);
             }
         }
         Ok(None)

@@ -207,4 +207,6 @@ pub(crate) struct Text {
     pub(crate) vars: Vec<Var>,
     pub(crate) functions: Vec<Function>,
     pub(crate) files: HashMap<u32, String>,
+    /// First word of `.target`.
+    pub(crate) target: String,
 }

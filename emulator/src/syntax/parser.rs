@@ -101,6 +101,9 @@ impl<'a> Parser<'_, 'a> {
             match word {
                 ".version" | ".target" | ".address_size" => {
                     saw_version |= word == ".version";
+                    if let (".target", Some(Token::Word(target))) = (word, self.peek_at(1)) {
+                        text.target = target.to_owned();
+                    }
                     self.skip_line();
                 }
                 ".file" => self.file(&mut text)?,

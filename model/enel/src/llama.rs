@@ -42,7 +42,9 @@ pub enum Rows {
 pub struct Decoded {
     /// `[T, C]`: hidden states after the last norm.
     pub hidden: NodeId,
-    /// `[S, 2, G, D]` for each layer with a cache: keys and values after the update, already tied outputs.
+    /// `[T, C]` for each layer: what it gives to the next one.
+    pub layers: Vec<NodeId>,
+    /// `[2, S, G, D]` for each layer with a cache: keys and values after the update, already tied outputs.
     pub caches: Vec<NodeId>,
 }
 
@@ -68,20 +70,37 @@ pub fn embed_tokens(scope: &mut Scope, config: &LlamaConfig, ids: NodeId) -> Mad
 /// # Errors
 /// [`ModelError::Config`] for a config without a graph, [`ModelError::Build`] when operands do not fit it.
 pub fn decoder(scope: &mut Scope, config: &LlamaConfig, hidden: NodeId, keys: &Keys) -> Result<Decoded, ModelError> {
+    decoder_with(scope, config, (hidden, None), keys)
+}
+
+/// As [`decoder`], with `every: [T, C]` added to what each layer is given.
+///
+/// # Errors
+/// As [`decoder`].
+pub(crate) fn decoder_with(
+    scope: &mut Scope,
+    config: &LlamaConfig,
+    (hidden, every): (NodeId, Option<NodeId>),
+    keys: &Keys,
+) -> Result<Decoded, ModelError> {
     config.check()?;
     let rotary = rotary_table(scope, config, keys.position)?;
     let mut x = hidden;
-    let mut caches = Vec::new();
+    let (mut caches, mut layers) = (Vec::new(), Vec::new());
     for index in 0..config.num_hidden_layers {
+        if let Some(every) = every {
+            x = scope.graph.add(x, every)?;
+        }
         scope.taps.note(TapLevel::Hidden, format!("act.hidden.{index}"), x, Layout::Tokens);
         let layer = Layer { config, index, name: format!("model.layers.{index}"), rotary };
         x = layer.attend(scope, x, keys, &mut caches)?;
         x = layer.feed_forward(scope, x)?;
+        layers.push(x);
     }
     let hidden = rms_norm(scope, config, x, "model.norm")?;
     let name = format!("act.hidden.{}", config.num_hidden_layers);
     scope.taps.note(TapLevel::Hidden, name, hidden, Layout::Tokens);
-    Ok(Decoded { hidden, caches })
+    Ok(Decoded { hidden, layers, caches })
 }
 
 /// Appends the output projection of the wanted rows: `f32[rows, V]`.
@@ -213,7 +232,8 @@ impl Layer<'_> {
         scope.stored(y)
     }
 
-    /// Writes keys and values side by side into the layer's cache, in one update, and reads all rows back.
+    /// Writes keys and values into the layer's cache, in one update, and reads all rows back. The rows of either lie side by
+    /// side: attention streams them.
     fn through_cache(
         &self,
         scope: &mut Scope,
@@ -223,18 +243,18 @@ impl Layer<'_> {
     ) -> Result<(NodeId, NodeId), ModelError> {
         let (groups, d) = (dim(self.config.num_key_value_heads), dim(self.config.head_dim()));
         let name = names::cache(self.index);
-        let ty = TensorType::new(scope.storage(), vec![slots.clone(), dim(2), groups.clone(), d.clone()]);
+        let ty = TensorType::new(scope.storage(), vec![dim(2), slots.clone(), groups.clone(), d.clone()]);
         let g = &mut scope.graph;
         let state = g.input(&name, InputKind::State, ty)?;
-        let beside = vec![g.ty(k).shape[0].clone(), dim(1), groups.clone(), d.clone()];
-        let k = g.reshape(k, beside.clone())?;
-        let v = g.reshape(v, beside)?;
-        let both = g.concat(&[k, v], 1)?;
-        let cache = g.scatter_rows(state, slot, both, ScatterMode::Set)?;
+        let one = vec![dim(1), g.ty(k).shape[0].clone(), groups.clone(), d.clone()];
+        let k = g.reshape(k, one.clone())?;
+        let v = g.reshape(v, one)?;
+        let both = g.concat(&[k, v], 0)?;
+        let cache = g.push(Op::Scatter { axis: 1, batch: 0, mode: ScatterMode::Set }, &[state, slot, both])?;
         g.output_state(&name, cache, state);
         caches.push(cache);
         let mut half = |which: usize| -> Made {
-            let part = g.narrow(cache, 1, dim(which), dim(1))?;
+            let part = g.narrow(cache, 0, dim(which), dim(1))?;
             Ok(g.reshape(part, vec![slots.clone(), groups.clone(), d.clone()])?)
         };
         Ok((half(0)?, half(1)?))

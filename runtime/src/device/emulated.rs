@@ -6,9 +6,9 @@
 use super::{Arg, Backend, BufferId, KernelId, Slice, Slots, images};
 use crate::error::DeviceError;
 use enel_bundle::{Bundle, Launch};
-use enel_emulator::{Memory, MemoryError, Module, Options};
+use enel_emulator::{Memory, MemoryError, Module, Options, Stats};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 struct Allocation {
     address: u64,
@@ -19,6 +19,32 @@ struct Loaded {
     name: String,
     module: Arc<Module>,
     launch: Launch,
+    /// Address of the scratch memory, where the launch has any.
+    scratch: Option<u64>,
+}
+
+/// What launches did, in order: the kernel's name and its counts. Clones share one list.
+#[derive(Clone, Debug, Default)]
+pub struct LaunchLog(Arc<Mutex<Vec<(String, Stats)>>>);
+
+impl LaunchLog {
+    /// Takes what was noted so far.
+    pub fn take(&self) -> Vec<(String, Stats)> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, kernel: &str, stats: Stats) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((kernel.to_owned(), stats));
+    }
+}
+
+/// How the PTX machine runs kernels.
+#[derive(Clone, Debug, Default)]
+pub struct Emulation {
+    /// Checks, counters, schedule.
+    pub options: Options,
+    /// Where launches are noted.
+    pub log: Option<LaunchLog>,
 }
 
 /// The PTX machine as a device.
@@ -28,6 +54,7 @@ pub(super) struct EmulatedDevice {
     kernels: Vec<Loaded>,
     /// Kernels compiled together share one text.
     modules: HashMap<Vec<u8>, Arc<Module>>,
+    how: Emulation,
 }
 
 fn memory_error(source: MemoryError) -> DeviceError {
@@ -35,9 +62,9 @@ fn memory_error(source: MemoryError) -> DeviceError {
 }
 
 impl EmulatedDevice {
-    pub(super) fn open() -> EmulatedDevice {
+    pub(super) fn open(how: Emulation) -> EmulatedDevice {
         let (memory, buffers) = (Memory::new(), Slots::new());
-        EmulatedDevice { memory, buffers, kernels: Vec::new(), modules: HashMap::new() }
+        EmulatedDevice { memory, buffers, kernels: Vec::new(), modules: HashMap::new(), how }
     }
 
     fn address(&self, slice: Slice) -> Result<u64, DeviceError> {
@@ -114,14 +141,23 @@ impl Backend for EmulatedDevice {
                 module
             }
         };
-        // Buffers in Desc order, then sizes, eight bytes each.
-        let expected = found.buffers().count() + found.dynamics().count();
+        // Buffers in Desc order, then sizes, then the scratch memory, eight bytes each.
+        let has_scratch = launch.scratch_bytes > 0;
+        let expected = found.buffers().count() + found.dynamics().count() + usize::from(has_scratch);
         let fits = |e: &enel_emulator::Entry| e.params.len() == expected && e.params.iter().all(|p| p.bytes == 8);
         if !module.entry(&launch.entry).is_some_and(fits) {
             let message = format!("its PTX has no entry `{}` with {expected} arguments of 8 B", launch.entry);
             return Err(DeviceError::Launch { kernel: found.name.clone(), message });
         }
-        self.kernels.push(Loaded { name: found.name.clone(), module, launch });
+        let scratch = match has_scratch {
+            true => {
+                let address = self.memory.alloc(launch.scratch_bytes as usize).map_err(memory_error)?;
+                self.memory.fill(address, launch.scratch_bytes as usize, 0).map_err(memory_error)?;
+                Some(address)
+            }
+            false => None,
+        };
+        self.kernels.push(Loaded { name: found.name.clone(), module, launch, scratch });
         Ok(KernelId(self.kernels.len() as u32 - 1))
     }
 
@@ -132,7 +168,8 @@ impl Backend for EmulatedDevice {
             packed.push(enel_emulator::Arg::U64(self.address(arg.slice)?));
         }
         packed.extend(dynamics.iter().map(|d| enel_emulator::Arg::I64(*d)));
-        let Loaded { name, module, launch } = self.kernels.get(kernel.0 as usize).ok_or(unknown)?;
+        let Loaded { name, module, launch, scratch } = self.kernels.get(kernel.0 as usize).ok_or(unknown)?;
+        packed.extend(scratch.map(enel_emulator::Arg::U64));
         let Some(grid) = images::grid(name, launch, dynamics)? else { return Ok(()) };
         let launch = enel_emulator::Launch {
             entry: &launch.entry,
@@ -143,8 +180,15 @@ impl Backend for EmulatedDevice {
             args: &packed,
         };
         let failed = |source| DeviceError::Emulated { kernel: name.clone(), source: Box::new(source) };
-        enel_emulator::launch(module, &mut self.memory, &launch, &Options::default()).map_err(failed)?;
+        let stats = enel_emulator::launch(module, &mut self.memory, &launch, &self.how.options).map_err(failed)?;
+        if let Some(log) = &self.how.log {
+            log.note(name, stats);
+        }
         Ok(())
+    }
+
+    fn together(&mut self, work: &mut (dyn FnMut(&mut dyn Backend) + Send)) {
+        work(self);
     }
 
     fn synchronize(&mut self) -> Result<(), DeviceError> {
