@@ -169,3 +169,15 @@ fn a_matmul_of_tensor_copies_and_wgmma() {
         assert!((f64::from(got) - want).abs() <= 12.0 * 192.0 * 2f64.powi(-24), "{got} {want}");
     }
 }
+
+#[test]
+fn a_grid_waits_for_all_its_blocks() {
+    let Some(program) = groups() else { return };
+    let mut want: Vec<i32> = (0..160).map(|i| i * i % 23).collect();
+    let args = [Value::InOut(Array::from_i32(&want)), out(ArrayType::I32, 160)];
+    let report = run(program, &job("grid_rounds", 5, 32, &args));
+    for _ in 0..3 {
+        want = (0..160).map(|i| want[(i + 1) % 160] + want[(i + 159) % 160] + 1).collect();
+    }
+    assert_eq!(report.array(0).unwrap().to_i32().unwrap(), want);
+}
