@@ -29,7 +29,7 @@ fn tiles_reduce_scan_and_vote() {
         let (tile, warp) = (&x[i / 8 * 8..][..8], &x[i / 32 * 32..][..32]);
         let odd = tile.iter().enumerate().fold(0, |acc, (j, v)| acc | (v & 1) << j);
         let scan: i32 = tile[..=i % 8].iter().sum();
-        let want = [tile.iter().sum(), *warp.iter().max().unwrap(), scan, tile[i % 8 ^ 3] + odd];
+        let want = [tile.iter().sum(), *warp.iter().max().unwrap(), scan, tile[(i % 8) ^ 3] + odd];
         assert_eq!(got, want);
         let n_odd = |lanes: &[i32]| lanes.iter().filter(|v| *v & 1 == 1).count() as i32;
         let want = if x[i] & 1 == 1 { n_odd(&warp[..i % 32]) * 100 + n_odd(warp) } else { -1 };
