@@ -32,7 +32,7 @@ pub struct Symbols(Vec<Symbol>);
 pub enum DimError {
     /// Two symbols share a name.
     Duplicate(String),
-    /// Bounds are not `1 <= min <= max`, or `multiple < 1`.
+    /// Bounds are not `1 <= min <= max`, `multiple < 1`, or no multiple of it lies within them.
     BadBounds(String),
     /// The number of values is not the number of symbols.
     Count {
@@ -57,7 +57,7 @@ impl fmt::Display for DimError {
         match self {
             DimError::Duplicate(name) => write!(f, "symbol `{name}` is declared twice"),
             DimError::BadBounds(name) => {
-                write!(f, "symbol `{name}` needs 1 <= min <= max <= 2^31 and a step of at least 1")
+                write!(f, "symbol `{name}` needs 1 <= min <= max <= 2^31 and a step of which some multiple is within")
             }
             DimError::Count { expected, got } => write!(f, "expected {expected} symbol values, got {got}"),
             DimError::OutOfBounds { symbol, value } => write!(
@@ -72,6 +72,19 @@ impl fmt::Display for DimError {
 
 impl std::error::Error for DimError {}
 
+impl Symbol {
+    /// The smallest value it can take.
+    pub fn smallest(&self) -> i64 {
+        // Bounds are below 2^31, so the sum cannot overflow.
+        (self.min + self.multiple - 1) / self.multiple * self.multiple
+    }
+
+    fn is_sound(&self) -> bool {
+        let bounds = 1..=1 << 31;
+        [self.min, self.max, self.multiple].iter().all(|n| bounds.contains(n)) && self.smallest() <= self.max
+    }
+}
+
 impl Symbols {
     /// Adds a symbol.
     ///
@@ -81,7 +94,7 @@ impl Symbols {
         if self.find(&symbol.name).is_some() {
             return Err(DimError::Duplicate(symbol.name));
         }
-        if symbol.min < 1 || symbol.max < symbol.min || symbol.multiple < 1 || symbol.max > 1 << 31 {
+        if !symbol.is_sound() {
             return Err(DimError::BadBounds(symbol.name));
         }
         self.0.push(symbol);
@@ -337,6 +350,16 @@ mod tests {
         let b = s.add(Symbol { name: "B".into(), min: 1, max: 8, multiple: 1 }).unwrap();
         let t = s.add(Symbol { name: "T".into(), min: 8, max: 64, multiple: 8 }).unwrap();
         (s, Dim::sym(b), Dim::sym(t))
+    }
+
+    #[test]
+    fn every_symbol_has_a_value() {
+        let add = |min, max, multiple| Symbols::default().add(Symbol { name: "S".into(), min, max, multiple });
+        for (min, max, multiple) in [(0, 4, 1), (4, 2, 1), (1, 4, 0), (5, 7, 4), (1, 8, i64::MAX), (1, i64::MAX, 1)] {
+            assert_eq!(add(min, max, multiple), Err(DimError::BadBounds("S".into())), "{min}..={max} step {multiple}");
+        }
+        assert!(add(5, 8, 4).is_ok());
+        assert_eq!(Symbol { name: "S".into(), min: 5, max: 8, multiple: 4 }.smallest(), 8);
     }
 
     #[test]
