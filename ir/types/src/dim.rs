@@ -27,9 +27,17 @@ pub struct Symbol {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Symbols(Vec<Symbol>);
 
+/// Symbols of one program; they are found one after the other.
+const MAX_SYMBOLS: usize = 256;
+
+/// Terms of a size that is read, and symbols of a term: products of a hostile shape's extents grow without bound.
+pub const MAX_TERMS: usize = 64;
+
 /// What is wrong with a symbol or with the values given for a table of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DimError {
+    /// A program has as many symbols as it may have.
+    TooMany,
     /// Two symbols share a name.
     Duplicate(String),
     /// Bounds are not `1 <= min <= max`, `multiple < 1`, or no multiple of it lies within them.
@@ -55,6 +63,7 @@ pub enum DimError {
 impl fmt::Display for DimError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            DimError::TooMany => write!(f, "a program has at most {MAX_SYMBOLS} symbols"),
             DimError::Duplicate(name) => write!(f, "symbol `{name}` is declared twice"),
             DimError::BadBounds(name) => {
                 write!(f, "symbol `{name}` needs 1 <= min <= max <= 2^31 and a step of which some multiple is within")
@@ -89,8 +98,11 @@ impl Symbols {
     /// Adds a symbol.
     ///
     /// # Errors
-    /// [`DimError::Duplicate`], [`DimError::BadBounds`].
+    /// [`DimError::TooMany`], [`DimError::Duplicate`], [`DimError::BadBounds`].
     pub fn add(&mut self, symbol: Symbol) -> Result<SymId, DimError> {
+        if self.0.len() >= MAX_SYMBOLS {
+            return Err(DimError::TooMany);
+        }
         if self.find(&symbol.name).is_some() {
             return Err(DimError::Duplicate(symbol.name));
         }
@@ -216,12 +228,24 @@ impl Dim {
         shape.into_iter().fold(Dim::constant(1), |p, d| p.mul(d))
     }
 
+    /// Whether it has at most [`MAX_TERMS`] terms, each of at most as many symbols.
+    pub fn is_short(&self) -> bool {
+        self.terms.len() <= MAX_TERMS && self.terms.iter().all(|(monomial, _)| monomial.len() <= MAX_TERMS)
+    }
+
+    /// As [`Dim::product`], unless an extent or the product so far is not short.
+    pub fn short_product<'a>(shape: impl IntoIterator<Item = &'a Dim>) -> Option<Dim> {
+        let short = |dim: Dim| dim.is_short().then_some(dim);
+        shape.into_iter().try_fold(Dim::constant(1), |p, d| if d.is_short() { short(p.mul(d)) } else { None })
+    }
+
     /// `self / divisor` when the division leaves no rest as polynomials and the divisor is a single term.
     pub fn div_exact(&self, divisor: &Dim) -> Option<Dim> {
         let [(symbols, value)] = divisor.terms.as_slice() else { return None };
         let mut terms = Vec::with_capacity(self.terms.len());
         for (monomial, coefficient) in &self.terms {
-            if coefficient % value != 0 {
+            // The division of the smallest number by -1 has no result.
+            if coefficient.checked_rem(*value)? != 0 {
                 return None;
             }
             let mut rest = monomial.clone();
@@ -360,6 +384,12 @@ mod tests {
         }
         assert!(add(5, 8, 4).is_ok());
         assert_eq!(Symbol { name: "S".into(), min: 5, max: 8, multiple: 4 }.smallest(), 8);
+    }
+
+    #[test]
+    fn the_smallest_number_divided_by_minus_one_has_no_result() {
+        assert_eq!(Dim::constant(i64::MIN).div_exact(&Dim::constant(-1)), None);
+        assert_eq!(Dim::constant(i64::MIN).div_exact(&Dim::constant(2)), Some(Dim::constant(i64::MIN / 2)));
     }
 
     #[test]
