@@ -26,7 +26,8 @@ impl Grid {
     }
 }
 
-/// How a CUDA kernel is launched. Arguments: one pointer per buffer, then one i64 per dynamic size.
+/// How a CUDA kernel is launched. Arguments: one pointer per buffer, then one i64 per dynamic size, then a pointer to
+/// scratch memory where there is any.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
     /// Entry point in its image.
@@ -38,6 +39,9 @@ pub struct Launch {
     pub threads: u32,
     /// Dynamic shared memory.
     pub smem_bytes: u32,
+    /// Memory in which its blocks meet. It is zeroed once, belongs to this kernel alone, and a launch leaves it fit for
+    /// the next; launches of one kernel must not overlap.
+    pub scratch_bytes: u64,
 }
 
 impl Launch {

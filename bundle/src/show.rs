@@ -258,9 +258,10 @@ impl Display for Grid {
 
 impl Display for Launch {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let Launch { entry, grids, threads, smem_bytes } = self;
+        let Launch { entry, grids, threads, smem_bytes, scratch_bytes } = self;
         let blocks: Vec<String> = grids.iter().map(Grid::to_string).collect();
-        write!(f, "{entry}: {} blocks, {threads} threads, {smem_bytes} B dynamic smem", blocks.join(" + "))
+        write!(f, "{entry}: {} blocks, {threads} threads, {smem_bytes} B dynamic smem", blocks.join(" + "))?;
+        if *scratch_bytes > 0 { write!(f, ", {scratch_bytes} B scratch") } else { Ok(()) }
     }
 }
 

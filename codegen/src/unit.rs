@@ -32,6 +32,8 @@ pub(crate) struct Text {
     pub(crate) blocks: i64,
     /// Dynamic shared memory of a block.
     pub(crate) smem_bytes: u32,
+    /// Scratch memory of all its blocks together, zero before the first launch.
+    pub(crate) scratch_bytes: i64,
 }
 
 /// A group of axes addressed by one linear index, row-major.
@@ -256,10 +258,10 @@ impl<'d> Unit<'d> {
         context.insert("index", self.index);
         context.insert("threads", &plan.threads);
         context.insert("functions", &self.functions);
-        context.insert("fields", &self.fields());
+        context.insert("fields", &self.fields(plan.scratch_bytes > 0));
         let source = crate::kernels::fill(template, &context)?;
-        let LaunchPlan { config, grid, blocks, threads, smem_bytes, words: _, lists: _ } = plan;
-        Ok(Text { source, config, grid: Grid(grid), threads, blocks, smem_bytes: smem_bytes as u32 })
+        let LaunchPlan { config, grid, blocks, threads, smem_bytes, scratch_bytes, words: _, lists: _ } = plan;
+        Ok(Text { source, config, grid: Grid(grid), threads, blocks, smem_bytes: smem_bytes as u32, scratch_bytes })
     }
 
     fn store(&self, function: &str, store: &Store, spelled: &Spelled) -> Result<String, EmitError> {
@@ -324,12 +326,14 @@ impl<'d> Unit<'d> {
         Ok((head, axes))
     }
 
-    fn fields(&self) -> Vec<String> {
+    fn fields(&self, has_scratch: bool) -> Vec<String> {
         let buffers = self.desc.buffers.iter().enumerate().map(|(n, role)| match role.access {
             Access::Read => format!("const {}* b{n};", element_type(role.dtype)),
             Access::Write | Access::Update => format!("{}* b{n};", element_type(role.dtype)),
         });
-        buffers.chain((0..self.desc.dynamics.len()).map(|n| format!("long long s{n};"))).collect()
+        let sizes = (0..self.desc.dynamics.len()).map(|n| format!("long long s{n};"));
+        let scratch = has_scratch.then(|| "unsigned char* scratch;".to_owned());
+        buffers.chain(sizes).chain(scratch).collect()
     }
 }
 
@@ -349,6 +353,13 @@ pub(crate) struct LaunchPlan<'a> {
     pub(crate) threads: u32,
     /// Dynamic shared memory.
     pub(crate) smem_bytes: i64,
+    /// Scratch memory, see `team.cuh`; 0 where blocks work alone.
+    pub(crate) scratch_bytes: i64,
+}
+
+/// Scratch for `items` counters, padded so that what follows is aligned.
+pub(crate) fn counter_bytes(items: i64) -> i64 {
+    (4 * items as u64).next_multiple_of(256) as i64
 }
 
 #[derive(Clone, Default)]

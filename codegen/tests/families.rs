@@ -6,6 +6,7 @@ use enel_bundle::{
     Acc, AccOp, AttentionBody, Body, ContractBody, Dynamic, Extent, Fold, FpsBody, Instr, KnnBody, MapBody, Program,
     ReduceBody, ScatterBody, ScatterMode, Store, TopKBody,
 };
+use enel_codegen::render;
 use enel_types::{BinaryOp, DType, UnaryOp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -75,6 +76,30 @@ fn reduce_combines_every_accumulator() {
         let body = ReduceBody { outer: vec![outer], inner: vec![inner], element, accs, epilogue, stores };
         let case = Case { desc: desc(&buffers, &dynamics, Body::Reduce(body)), sizes, buffers: data };
         case.check(F32)
+    });
+}
+
+#[test]
+fn reduce_of_few_points_takes_teams() {
+    let ops = [AccOp::Sum, AccOp::Max, AccOp::ArgMax, AccOp::ArgMin, AccOp::Deviations];
+    let strategy = (1..4i64, 32_768..50_000i64, float_dtype(), any::<bool>(), any::<u64>());
+    property(4, strategy, |(o, i, dtype, dynamic, seed)| {
+        let (mut sizes, mut dynamics) = (Vec::new(), Vec::new());
+        let outer = extent(o, dynamic, &mut sizes, &mut dynamics);
+        let inner = extent(i, dynamic, &mut sizes, &mut dynamics);
+        let mut element = Program::new();
+        let value = load(&mut element, 0, &[(0, outer), (1, inner)]);
+        let accs = ops.map(|op| Acc { op, value }).to_vec();
+        let (epilogue, stores) = store_accs(&[outer], 1, ops.len() as u32);
+        let mut buffers = vec![read(dtype)];
+        let mut data = vec![Random(seed).data(dtype, o * i)];
+        for op in ops {
+            let out = if matches!(op, AccOp::ArgMax | AccOp::ArgMin) { DType::I32 } else { DType::F32 };
+            buffers.push(write(out));
+            data.push(Data::zeros(out, o as usize));
+        }
+        let body = ReduceBody { outer: vec![outer], inner: vec![inner], element, accs, epilogue, stores };
+        Case { desc: desc(&buffers, &dynamics, Body::Reduce(body)), sizes, buffers: data }.check(F32)
     });
 }
 
@@ -214,25 +239,38 @@ fn contract_folds_row_segments() {
     });
 }
 
+/// Which template serves it.
+#[derive(Clone, Copy, Debug)]
+enum Attention {
+    Tiles,
+    Token,
+    Team,
+}
+
 /// Packed samples: token t of sample s sees the sample's keys up to its own position; some tokens see nothing.
-fn attention_case(samples: &[i64], heads: (i64, i64, i64), dtype: DType, few: bool, seed: u64) -> Case {
+fn attention_case(samples: &[i64], heads: (i64, i64, i64), dtype: DType, kernel: Attention, seed: u64) -> Case {
     let (n_heads, n_groups, d) = heads;
     let tokens: i64 = samples.iter().sum();
-    // A bound above the limit for few tokens takes the tiled kernel.
-    let dynamics = [Dynamic { max: if few { tokens } else { tokens + 100 }, multiple: 1 }];
-    let token = Extent::Dyn(0);
+    // Bounds choose the kernel.
+    let (more_tokens, more_keys) = match kernel {
+        Attention::Tiles => (100, 0),
+        Attention::Token => (0, 0),
+        Attention::Team => (0, 4096),
+    };
+    let dynamics = [more_tokens, more_keys].map(|more| Dynamic { max: tokens + more, multiple: 1 });
+    let (token, key) = (Extent::Dyn(0), Extent::Dyn(1));
     let [h, g, ch] = [n_heads, n_groups, d].map(c);
     let (epilogue, stores) = store_accs(&[token, h, ch], 5, 1);
     let body = AttentionBody {
         tokens: token,
-        keys: token,
+        keys: key,
         heads: n_heads,
         groups: n_groups,
         head_size: d,
         scale: (1.0 / (d as f32).sqrt()).to_bits(),
         q: loaded(0, &axes(&[token, h, ch])),
-        k: loaded(1, &axes(&[token, g, ch])),
-        v: loaded(2, &axes(&[token, g, ch])),
+        k: loaded(1, &axes(&[key, g, ch])),
+        v: loaded(2, &axes(&[key, g, ch])),
         low: loaded(3, &[(0, token)]),
         high: loaded(4, &[(0, token)]),
         bf16: dtype == DType::BF16,
@@ -253,16 +291,44 @@ fn attention_case(samples: &[i64], heads: (i64, i64, i64), dtype: DType, few: bo
     buffers.extend([Data::int(DType::I32, low), Data::int(DType::I32, high)]);
     buffers.push(Data::zeros(DType::F32, (tokens * n_heads * d) as usize));
     let roles = [read(dtype), read(dtype), read(dtype), read(DType::I32), read(DType::I32), write(DType::F32)];
-    Case { desc: desc(&roles, &dynamics, Body::Attention(body)), sizes: vec![tokens], buffers }
+    Case { desc: desc(&roles, &dynamics, Body::Attention(body)), sizes: vec![tokens, tokens], buffers }
+}
+
+/// One token each, which sees all keys of its sample.
+fn decode_case(samples: &[i64], heads: (i64, i64, i64), dtype: DType, seed: u64) -> Case {
+    let mut case = attention_case(samples, heads, dtype, Attention::Team, seed);
+    let (tokens, width) = (samples.len(), (heads.0 * heads.2) as usize);
+    let starts = samples.iter().scan(0, |at, n| {
+        *at += n;
+        Some(*at - n)
+    });
+    case.sizes[0] = tokens as i64;
+    case.desc.dynamics[0].max = 64;
+    case.buffers[3] = Data::int(DType::I32, starts.clone());
+    case.buffers[4] = Data::int(DType::I32, starts.zip(samples).map(|(start, n)| start + n));
+    case.buffers[0] = Random(seed).data(dtype, (tokens * width) as i64);
+    case.buffers[5] = Data::zeros(DType::F32, tokens * width);
+    case
 }
 
 #[test]
 fn attention_weighs_the_rows_each_token_sees() {
     let heads = prop_oneof![Just((1, 1)), Just((4, 2)), Just((3, 1))];
     let width = prop_oneof![Just(16), Just(64), 1..70i64];
-    let strategy = (prop::collection::vec(1..40i64, 1..4), heads, width, any::<bool>(), any::<u64>());
-    property(16, strategy, |(samples, (h, g), d, few, seed)| {
-        attention_case(&samples, (h, g, d), DType::F32, few, seed).check(F32)
+    let kernel = prop_oneof![Just(Attention::Tiles), Just(Attention::Token), Just(Attention::Team)];
+    let strategy = (prop::collection::vec(1..20i64, 1..4), heads, width, kernel, any::<u64>());
+    property(24, strategy, |(samples, (h, g), d, kernel, seed)| {
+        attention_case(&samples, (h, g, d), DType::F32, kernel, seed).check(F32)
+    });
+}
+
+#[test]
+fn attention_teams_share_long_caches() {
+    let dtype = prop_oneof![Just((DType::F32, F32)), Just((DType::BF16, BF16))];
+    let heads = prop_oneof![Just((1, 1, 64)), Just((4, 2, 16)), Just((3, 1, 40)), Just((2, 2, 128))];
+    let strategy = (prop::collection::vec(1..600i64, 1..4), heads, dtype, any::<u64>());
+    property(8, strategy, |(samples, heads, (dtype, near), seed)| {
+        decode_case(&samples, heads, dtype, seed).check(near)
     });
 }
 
@@ -272,7 +338,7 @@ fn attention_runs_on_tensor_cores() {
     let width = prop_oneof![Just(16), Just(48), Just(64), Just(128), Just(160)];
     let strategy = (prop::collection::vec(1..100i64, 1..4), heads, width, any::<u64>());
     property(8, strategy, |(samples, (h, g), d, seed)| {
-        attention_case(&samples, (h, g, d), DType::BF16, false, seed).check(BF16)
+        attention_case(&samples, (h, g, d), DType::BF16, Attention::Tiles, seed).check(BF16)
     });
 }
 
@@ -280,7 +346,7 @@ fn attention_runs_on_tensor_cores() {
 #[test]
 fn attention_never_reads_rows_nobody_sees() {
     for dtype in [DType::F32, DType::BF16] {
-        let mut case = attention_case(&[40, 300, 30], (1, 1, 16), dtype, false, 5);
+        let mut case = attention_case(&[40, 300, 30], (1, 1, 16), dtype, Attention::Tiles, 5);
         let (low, high) = (case.buffers[3].clone(), case.buffers[4].clone());
         let (Data::Int(_, low), Data::Int(_, high)) = (low, high) else { panic!("ranges are integers") };
         let blind = |x: &[i64]| {
@@ -298,8 +364,8 @@ fn attention_never_reads_rows_nobody_sees() {
 #[test]
 fn attention_takes_wide_heads() {
     for d in [300, 700] {
-        for few in [false, true] {
-            attention_case(&[5, 19], (2, 1, d), DType::F32, few, 3).check(F32).unwrap();
+        for kernel in [Attention::Tiles, Attention::Token, Attention::Team] {
+            attention_case(&[5, 19], (2, 1, d), DType::F32, kernel, 3).check(F32).unwrap();
         }
     }
 }
@@ -360,11 +426,12 @@ fn distances_round_as_on_the_host() {
 
 #[test]
 fn knn_orders_by_distance_and_index() {
-    let strategy = ((1..3i64, 1..6i64, prop_oneof![size(), 100..600i64], 1..90i64), any::<[bool; 2]>(), any::<u64>());
-    property(16, strategy, |((b, nq, np, k), [lattice, rounds], seed)| {
+    let strategy =
+        ((1..3i64, 1..6i64, prop_oneof![size(), 100..600i64], 1..90i64), any::<bool>(), 0..3usize, any::<u64>());
+    property(24, strategy, |((b, nq, np, k), lattice, kernel, seed)| {
         let k = k.min(np);
-        // A large bound takes the kernel for any k.
-        let dynamics = [Dynamic { max: if rounds { 100_000 } else { k }, multiple: 1 }];
+        // Bounds choose the kernel: ranks in registers, a stream of keys, rounds for any k.
+        let dynamics = [Dynamic { max: [k, 2000, 100_000][kernel], multiple: 1 }];
         let coordinate = c(3);
         let body = KnnBody {
             batch: c(b),
@@ -384,6 +451,21 @@ fn knn_orders_by_distance_and_index() {
         let roles = [read(DType::F32), read(DType::F32), write(DType::I32)];
         Case { desc: desc(&roles, &dynamics, Body::Knn(body)), sizes: vec![k], buffers }.check(Near::Exact)
     });
+}
+
+/// Elements of one thread are equal, so that far more than `k` lie below the bound its threads' smallest give.
+#[test]
+fn top_k_finds_its_bound_where_threads_hold_unlike_elements() {
+    let (n, k) = (4096, 100);
+    for largest in [false, true] {
+        let value = loaded(0, &axes(&[c(1), c(n)]));
+        let body = TopKBody { outer: vec![c(1)], n: c(n), k: c(k), largest, value, out: 1 };
+        let input = Data::float(DType::F32, (0..n).map(|i| (i % 128) as f64 - 20.0));
+        let buffers = vec![input, Data::zeros(DType::I32, k as usize)];
+        let desc = desc(&[read(DType::F32), write(DType::I32)], &[], Body::TopK(body));
+        assert_eq!(render("top_k", [&desc]).unwrap().configs[0].0["each"], 32);
+        Case { desc, sizes: vec![], buffers }.check(Near::Exact).unwrap();
+    }
 }
 
 #[test]
@@ -468,7 +550,9 @@ fn map_runs_over_dynamic_spaces() {
 #[test]
 fn attention_of_few_tokens_takes_bf16() {
     for (heads, seed) in [((4, 2, 64), 1), ((2, 1, 20), 2)] {
-        attention_case(&[9, 30], heads, DType::BF16, true, seed).check(BF16).unwrap();
+        for kernel in [Attention::Token, Attention::Team] {
+            attention_case(&[9, 30], heads, DType::BF16, kernel, seed).check(BF16).unwrap();
+        }
     }
 }
 

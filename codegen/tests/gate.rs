@@ -145,7 +145,7 @@ fn scatter(mode: ScatterMode, dtype: DType) -> Desc {
     desc(&[read(DType::I32), read(dtype), update(dtype)], &[any_size(4096)], Body::Scatter(body))
 }
 
-fn reduce(transposed: bool, inner: i64) -> Desc {
+fn reduce(transposed: bool, outer: i64, inner: i64) -> Desc {
     let (o, i) = (Extent::Dyn(0), c(inner));
     let mut element = Program::new();
     let value = load(&mut element, 0, &if transposed { [(1, i), (0, o)] } else { [(0, o), (1, i)] });
@@ -154,7 +154,7 @@ fn reduce(transposed: bool, inner: i64) -> Desc {
     let accs = ops.map(|op| Acc { op, value }).to_vec();
     let body = ReduceBody { outer: vec![o], inner: vec![i], element, accs, epilogue, stores };
     let roles = [read(DType::BF16), write(DType::F32), write(DType::F32), write(DType::F32), write(DType::I32)];
-    desc(&roles, &[any_size(4096)], Body::Reduce(body))
+    desc(&roles, &[any_size(outer)], Body::Reduce(body))
 }
 
 fn map() -> Desc {
@@ -177,9 +177,10 @@ fn kernels_of_real_sizes_pass_the_gate() {
     let straight = [false, false];
     let cases = [
         ("map", map()),
-        ("reduce_row", reduce(false, 4096)),
-        ("reduce_long", reduce(false, 1 << 20)),
-        ("reduce_column", reduce(true, 4096)),
+        ("reduce_row", reduce(false, 4096, 4096)),
+        ("reduce_long", reduce(false, 4096, 1 << 20)),
+        ("reduce_team", reduce(false, 16, 1 << 20)),
+        ("reduce_column", reduce(true, 4096, 4096)),
         ("product_f32", product(tokens, 4096, 4096, f32, straight, true)),
         ("product_f32_small", product(c(64), 4096, 4096, f32, straight, false)),
         ("product_bf16", product(tokens, 4096, 4096, bf16, straight, true)),

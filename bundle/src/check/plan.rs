@@ -29,14 +29,20 @@ pub fn check_plan(plan: &Plan, kernels: &[Kernel]) -> Result<(), Vec<PlanError>>
     if check.faults.is_empty() { Ok(()) } else { Err(check.faults) }
 }
 
+/// Scratch memory holds states of blocks, not tensors.
+const MOST_SCRATCH_BYTES: u64 = 256 << 20;
+
 /// What is wrong with a kernel's launch parameters, if anything.
 pub(crate) fn check_launch(launch: &Launch, kernel: &Kernel) -> Option<&'static str> {
-    let Launch { entry, grids, threads, smem_bytes: _ } = launch;
+    let Launch { entry, grids, threads, smem_bytes: _, scratch_bytes } = launch;
     if entry.is_empty() || entry.contains('\0') {
         return Some("the entry point has no name");
     }
     if !(1..=1024).contains(threads) {
         return Some("a block has 1 to 1024 threads");
+    }
+    if *scratch_bytes > MOST_SCRATCH_BYTES {
+        return Some("a kernel has at most 256 MiB of scratch memory");
     }
     if grids.len() != kernel.parts.len() {
         return Some("every part needs a grid");

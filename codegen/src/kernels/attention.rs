@@ -3,11 +3,16 @@
 use crate::error::EmitError;
 use crate::kernels::operand::{Lying, operand};
 use crate::spell::float_literal;
-use crate::unit::{Group, LaunchPlan, Text, Unit, config, extent_max};
+use crate::unit::{Group, LaunchPlan, Text, Unit, config, counter_bytes, extent_max};
 use enel_bundle::{AttentionBody, Desc, Extent, Kind};
 
 /// Up to this many tokens each gets a block per head: a decode step.
 const FEW_TOKENS: i64 = 64;
+/// Blocks that a single token should make, so that every multiprocessor of the largest GPU has two.
+const WANTED_BLOCKS: i64 = 264;
+/// Blocks that share one token and head, at most; each has at least `TEAM_KEYS` keys of the longest cache.
+const LARGEST_TEAM: i64 = 16;
+const TEAM_KEYS: i64 = 128;
 /// Widest head whose results fit a warp's registers.
 const MOST_TENSOR_CHANNELS: i64 = 256;
 /// Largest head a block's shared memory holds with sensible tiles.
@@ -22,18 +27,26 @@ pub(crate) fn render(desc: &Desc, body: &AttentionBody) -> Result<Text, EmitErro
     let d = body.head_size;
     let shape = [("heads", body.heads), ("groups", body.groups), ("head_size", d)];
     let heads = Extent::Const(body.heads);
-    if extent_max(desc, body.tokens)? <= FEW_TOKENS {
+    let n_tokens = extent_max(desc, body.tokens)?;
+    if n_tokens <= FEW_TOKENS {
         let (warps, ahead) = (8, if d <= 128 { 4 } else { 1 });
+        let wanted = (WANTED_BLOCKS as u64).div_ceil(body.heads as u64) as i64;
+        let team = wanted.min(extent_max(desc, body.keys)? / TEAM_KEYS).clamp(1, LARGEST_TEAM);
+        let counter_bytes = counter_bytes(n_tokens * body.heads);
+        let numbers = [("warps", warps), ("ahead", ahead), ("team", team), ("counter_bytes", counter_bytes)];
+        let states = n_tokens * body.heads * team * 4 * (d + 2);
         let plan = LaunchPlan {
-            config: config(&[&shape[..], &[("warps", warps), ("ahead", ahead)]].concat()),
+            config: config(&[&shape[..], &numbers].concat()),
             words: &words,
             lists: &[],
-            grid: vec![(vec![body.tokens, heads], 1)],
+            grid: vec![(vec![body.tokens, heads], 1), (vec![Extent::Const(team)], 1)],
             blocks: 1,
             threads: 32 * warps as u32,
             smem_bytes: 4 * warps * (d + 2),
+            scratch_bytes: if team > 1 { counter_bytes + states } else { 0 },
         };
-        return unit.finish("attention_token.cu.tera", plan);
+        let template = if team > 1 { "attention_team.cu.tera" } else { "attention_token.cu.tera" };
+        return unit.finish(template, plan);
     }
     if body.bf16 && d % 16 == 0 && d <= MOST_TENSOR_CHANNELS {
         return tensor_tiles(unit, body, &shape);
@@ -51,6 +64,7 @@ pub(crate) fn render(desc: &Desc, body: &AttentionBody) -> Result<Text, EmitErro
         blocks: 1,
         threads: (bq * lanes) as u32,
         smem_bytes: 4 * (bq * d + bk * (2 * d + 1) + bq * bk),
+        scratch_bytes: 0,
     };
     unit.finish("attention_tile.cu.tera", plan)
 }
@@ -80,6 +94,7 @@ fn tensor_tiles(mut unit: Unit<'_>, body: &AttentionBody, shape: &[(&str, i64)])
         blocks: 1,
         threads: 32 * warps as u32,
         smem_bytes,
+        scratch_bytes: 0,
     };
     unit.finish("attention_tile_bf16.cu.tera", plan)
 }

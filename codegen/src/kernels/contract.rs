@@ -98,6 +98,7 @@ fn tiles(desc: &Desc, body: &ContractBody) -> Result<Text, EmitError> {
         blocks: shape.blocks,
         threads: shape.threads as u32,
         smem_bytes: shape.smem_bytes,
+        scratch_bytes: 0,
     };
     let template = match (body.bf16, body.fold.is_some()) {
         (false, false) => "contract_store_f32.cu.tera",
@@ -190,6 +191,7 @@ fn vector(desc: &Desc, body: &ContractBody, rows: i64) -> Result<Text, EmitError
         blocks: 1,
         threads: 32 * warps as u32,
         smem_bytes: 0,
+        scratch_bytes: 0,
     };
     unit.finish("contract_vector.cu.tera", plan)
 }

@@ -45,6 +45,7 @@ pub(crate) fn render(desc: &Desc, body: &FpsBody) -> Result<Text, EmitError> {
         blocks: 1,
         threads: threads as u32,
         smem_bytes,
+        scratch_bytes: 0,
     };
     unit.finish(template, plan)
 }

@@ -46,13 +46,16 @@ pub fn render<'d>(name: &str, descs: impl IntoIterator<Item = &'d Desc>) -> Resu
     let smem_bytes = texts.iter().map(|text| text.smem_bytes).max().unwrap_or(0);
 
     let (mut grids, mut configs, mut parts) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut buffers, mut sizes) = (0, 0);
+    let (mut buffers, mut sizes, mut scratch_bytes) = (0, 0, 0u64);
     for (desc, text) in descs.iter().zip(texts) {
         let (first_buffer, first_size) = (buffers, sizes);
         buffers += desc.buffers.len();
         sizes += desc.dynamics.len();
         let names = (first_buffer..buffers).map(|n| format!("b{n}"));
-        let names: Vec<String> = names.chain((first_size..sizes).map(|n| format!("s{n}"))).collect();
+        let scratch = (text.scratch_bytes > 0).then(|| format!("scratch + {scratch_bytes}"));
+        scratch_bytes += (text.scratch_bytes as u64).next_multiple_of(256);
+        let names = names.chain((first_size..sizes).map(|n| format!("s{n}"))).chain(scratch);
+        let names: Vec<String> = names.collect();
         let grid = shifted(&text.grid, first_size as u32);
         let guard = format!("if (threadIdx.x < {}u) ", text.threads);
         parts.push(Joined {
@@ -69,9 +72,9 @@ pub fn render<'d>(name: &str, descs: impl IntoIterator<Item = &'d Desc>) -> Resu
     context.insert("threads", &threads);
     context.insert("blocks", &blocks);
     context.insert("entry", &entry);
-    context.insert("params", &params(&descs));
+    context.insert("params", &params(&descs, scratch_bytes > 0));
     let source = fill("launch.cu.tera", &context)?;
-    Ok(Rendered { source, launch: Launch { entry, grids, threads, smem_bytes }, configs })
+    Ok(Rendered { source, launch: Launch { entry, grids, threads, smem_bytes, scratch_bytes }, configs })
 }
 
 /// The grid over the kernel's sizes instead of the part's own.
@@ -98,7 +101,7 @@ fn count(Grid(factors): &Grid) -> String {
     if factors.is_empty() { "1".to_owned() } else { factors.join(" * ") }
 }
 
-fn params(descs: &[&Desc]) -> String {
+fn params(descs: &[&Desc], has_scratch: bool) -> String {
     let roles = descs.iter().flat_map(|desc| &desc.buffers).enumerate();
     let buffers = roles.map(|(n, role)| match role.access {
         Access::Read => format!("const {}* __restrict__ b{n}", element_type(role.dtype)),
@@ -106,5 +109,6 @@ fn params(descs: &[&Desc]) -> String {
     });
     let sizes = 0..descs.iter().map(|desc| desc.dynamics.len()).sum::<usize>();
     let sizes = sizes.map(|n| format!("const long long s{n}"));
-    buffers.chain(sizes).collect::<Vec<_>>().join(", ")
+    let scratch = has_scratch.then(|| "unsigned char* scratch".to_owned());
+    buffers.chain(sizes).chain(scratch).collect::<Vec<_>>().join(", ")
 }

@@ -20,6 +20,7 @@ pub(crate) fn render(desc: &Desc, body: &MapBody) -> Result<Text, EmitError> {
         blocks: 1,
         threads: THREADS as u32,
         smem_bytes: 0,
+        scratch_bytes: 0,
     };
     unit.finish("map.cu.tera", plan)
 }

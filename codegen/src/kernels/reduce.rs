@@ -1,13 +1,20 @@
-//! reduce: lanes along the inner axes, or along the outer ones where that is how memory runs.
-//!
-//! One block is the most that works on an outer point: a reduction to a single point uses one multiprocessor, so
-//! whoever builds Descs splits huge ones into two reductions.
+//! reduce: lanes along the inner axes, or along the outer ones where that is how memory runs; a team of blocks where few
+//! points combine many elements each.
 
 use crate::affine::load_strides;
 use crate::error::EmitError;
 use crate::spell::register_type;
-use crate::unit::{Group, LaunchPlan, Text, Unit, config, size_max};
-use enel_bundle::{AccOp, Desc, Kind, ReduceBody, Reg};
+use crate::unit::{Group, LaunchPlan, Text, Unit, config, counter_bytes, size_max};
+use enel_bundle::{AccOp, Desc, Extent, Kind, ReduceBody, Reg};
+
+/// Elements of a team's block, at least: 64 for each of its threads hide the cost of meeting.
+const STRETCH: i64 = 1 << 14;
+/// With more points than this there are blocks enough without teams.
+const MOST_TEAMS: i64 = 256;
+/// Blocks of a team: all of them together fill the largest GPU twice.
+const LARGEST_TEAM: i64 = 256;
+/// Room for one accumulator: the largest holds a value and an index of 8 B each.
+const STATE_BYTES: i64 = 16;
 
 pub(crate) fn render(desc: &Desc, body: &ReduceBody) -> Result<Text, EmitError> {
     let mut unit = Unit::new(desc, &[&body.outer, &body.inner])?;
@@ -28,10 +35,10 @@ pub(crate) fn render(desc: &Desc, body: &ReduceBody) -> Result<Text, EmitError> 
     let lists = [("accs", types), ("kinds", kinds.iter().map(|k| register_type(*k).to_owned()).collect())];
 
     let (n_outer, n_inner) = (size_max(desc, &body.outer)?, size_max(desc, &body.inner)?);
-    let smem_per_thread = body.accs.len() as i64 * 16;
+    let state_bytes = body.accs.len() as i64 * STATE_BYTES;
     if runs_along_outer(body) && n_outer >= 32 {
         // Static shared memory holds one set of accumulators per thread: at most 32 KiB of it.
-        let most = (32 * 1024 / (32 * smem_per_thread.max(1))).clamp(1, 16);
+        let most = (32 * 1024 / (32 * state_bytes.max(1))).clamp(1, 16);
         let wanted = if n_outer >= 1 << 16 || n_inner <= 32 { 4 } else { 16 };
         let warps = i64::min(wanted, 1 << most.ilog2());
         let plan = LaunchPlan {
@@ -42,8 +49,25 @@ pub(crate) fn render(desc: &Desc, body: &ReduceBody) -> Result<Text, EmitError> 
             blocks: 1,
             threads: 32 * warps as u32,
             smem_bytes: 0,
+            scratch_bytes: 0,
         };
         return unit.finish("reduce_column.cu.tera", plan);
+    }
+    let team = (n_inner / STRETCH).min(LARGEST_TEAM);
+    if team >= 2 && n_outer <= MOST_TEAMS {
+        let counter_bytes = counter_bytes(n_outer);
+        let numbers = [("team", team), ("counter_bytes", counter_bytes), ("state_bytes", state_bytes)];
+        let plan = LaunchPlan {
+            config: config(&numbers),
+            words: &[],
+            lists: &lists,
+            grid: vec![(body.outer.clone(), 1), (vec![Extent::Const(team)], 1)],
+            blocks: 1,
+            threads: 256,
+            smem_bytes: 0,
+            scratch_bytes: counter_bytes + n_outer * team * state_bytes,
+        };
+        return unit.finish("reduce_team.cu.tera", plan);
     }
     let (lanes, threads) = row_shape(n_inner);
     let plan = LaunchPlan {
@@ -54,6 +78,7 @@ pub(crate) fn render(desc: &Desc, body: &ReduceBody) -> Result<Text, EmitError> 
         blocks: 1,
         threads: threads as u32,
         smem_bytes: 0,
+        scratch_bytes: 0,
     };
     unit.finish("reduce_row.cu.tera", plan)
 }

@@ -41,6 +41,7 @@ pub(crate) fn render(desc: &Desc, body: &ScatterBody) -> Result<Text, EmitError>
                 blocks: 1,
                 threads: threads as u32,
                 smem_bytes: 0,
+                scratch_bytes: 0,
             };
             unit.finish("scatter_set.cu.tera", plan)
         }
@@ -61,6 +62,7 @@ pub(crate) fn render(desc: &Desc, body: &ScatterBody) -> Result<Text, EmitError>
                 blocks: 1,
                 threads: threads as u32,
                 smem_bytes: 0,
+                scratch_bytes: 0,
             };
             unit.finish("scatter_add.cu.tera", plan)
         }

@@ -68,6 +68,22 @@ fn finish(mut unit: Unit<'_>, selection: Selection<'_>) -> Result<Text, EmitErro
     unit.size("kept_size", &[k]);
     unit.result_buffer("selection", out, Kind::Int)?;
     let (n_max, k_max) = (extent_max(unit.desc, n)?, extent_max(unit.desc, k)?);
+    let words = [("out", format!("b{out}")), ("rank", rank)];
+    if narrow && let Some((threads, each)) = registers(n_max, k_max) {
+        let length = threads.max(4 * (k_max as u64).next_power_of_two() as i64);
+        let plan = LaunchPlan {
+            config: config(&[("each", each), ("length", length)]),
+            words: &words,
+            lists: &[],
+            grid: vec![(outer.to_vec(), 1)],
+            // 80 registers a thread: ranks and what handles them.
+            blocks: (65536 / (80 * threads)).max(1),
+            threads: threads as u32,
+            smem_bytes: 8 * length,
+            scratch_bytes: 0,
+        };
+        return unit.finish("select_registers.cu.tera", plan);
+    }
     let threads = match n_max {
         ..=256 => 32,
         257..=2048 => 128,
@@ -84,12 +100,24 @@ fn finish(mut unit: Unit<'_>, selection: Selection<'_>) -> Result<Text, EmitErro
     };
     let plan = LaunchPlan {
         config: numbers,
-        words: &[("out", format!("b{out}")), ("rank", rank)],
+        words: &words,
         lists: &[],
         grid: vec![(outer.to_vec(), 1)],
         blocks: 1,
         threads: threads as u32,
         smem_bytes,
+        scratch_bytes: 0,
     };
     unit.finish(template, plan)
+}
+
+/// Ranks a thread keeps, at most, and threads that have registers for so many.
+const MOST_RANKS: i64 = 32;
+const MOST_RANKERS: i64 = 512;
+
+/// Threads and ranks of each, where all ranks fit a block's registers and every wanted one may be a thread's smallest.
+fn registers(n_max: i64, k_max: i64) -> Option<(i64, i64)> {
+    let power = |n: i64| (n.max(1) as u64).next_power_of_two() as i64;
+    let threads = power((n_max + MOST_RANKS - 1) / MOST_RANKS).max(power(k_max)).max(128);
+    (threads <= MOST_RANKERS).then(|| (threads, (n_max + threads - 1) / threads))
 }

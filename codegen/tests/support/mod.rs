@@ -71,6 +71,12 @@ pub(crate) fn run(cases: &[&Case], compiler: &Compiler, seed: u64) -> Result<Vec
     }
     let sizes: Vec<i64> = cases.iter().flat_map(|case| &case.sizes).copied().collect();
     args.extend(sizes.iter().map(|s| Arg::I64(*s)));
+    let scratch_bytes = launch.scratch_bytes as usize;
+    if scratch_bytes > 0 {
+        let address = memory.alloc(scratch_bytes).map_err(|e| e.to_string())?;
+        memory.fill(address, scratch_bytes, 0).map_err(|e| e.to_string())?;
+        args.push(Arg::U64(address));
+    }
     let call = Launch {
         entry: &launch.entry,
         grid: [launch.blocks(&sizes) as u32, 1, 1],
@@ -79,7 +85,10 @@ pub(crate) fn run(cases: &[&Case], compiler: &Compiler, seed: u64) -> Result<Vec
         args: &args,
     };
     let options = Options { seed, threads: 1, ..Options::default() };
-    enel_emulator::launch(&module, &mut memory, &call, &options).map_err(|e| format!("{e}\n{source}"))?;
+    // A launch with scratch memory leaves it fit for the next.
+    for _ in 0..if scratch_bytes > 0 { 2 } else { 1 } {
+        enel_emulator::launch(&module, &mut memory, &call, &options).map_err(|e| format!("{e}\n{source}"))?;
+    }
     let mut addresses = addresses.into_iter();
     let mut results = Vec::new();
     for case in cases {

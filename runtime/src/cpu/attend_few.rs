@@ -8,7 +8,7 @@
 use super::attention::{BoundAttention, Rows};
 use super::buffers::View;
 use super::error::CpuError;
-use super::gemm::{Panel, halved};
+use super::gemm::{Lines, Operand, Panel, Stored, Values, halved};
 use super::n_tasks;
 use super::ops::exp;
 use super::strip::Exec;
@@ -78,80 +78,165 @@ impl BoundAttention {
         self.finish(0, n_heads * d, &mut rows, views)
     }
 
-    fn block(&self, q: &[f32], rows: &Rows, (at, n): (i64, usize), views: &[View<'_>]) -> Result<Part, CpuError> {
-        let (d, groups) = (self.head_size as usize, self.groups as usize);
-        let width = groups * d;
-        let (mut k, mut v) = (Panel::new(n * width), Panel::new(n * width));
-        Exec::new(&self.k_rows, views).floats(at * width as i64, &mut k)?;
-        Exec::new(&self.v_rows, views).floats(at * width as i64, &mut v)?;
-        let mut part = Part::new(rows.low.len(), d);
-        let block = Block { attention: self, q, rows, at, n, k: &k, v: &v, part: &mut part };
-        pulp::Arch::new().dispatch(block);
+    fn block(&self, q: &[f32], rows: &Rows, at: (i64, usize), views: &[View<'_>]) -> Result<Part, CpuError> {
+        let (mut k, mut v) = (Panel::new(0), Panel::new(0));
+        let keys = key_lines(&self.k_rows, at, views, &mut k)?;
+        let values = key_lines(&self.v_rows, at, views, &mut v)?;
+        let (n_rows, d) = (rows.low.len(), self.head_size as usize);
+        let mut part = Part::new(n_rows, d);
+        let mut scores = Panel::new(n_rows * at.1);
+        let row = |row: usize| {
+            let low = (rows.low[row] - at.0).clamp(0, at.1 as i64);
+            let high = (rows.high[row] - at.0).clamp(low, at.1 as i64);
+            let group = row as i64 % self.heads * self.groups / self.heads;
+            RowSight { low: low as usize, high: high as usize, head: group as usize * d }
+        };
+        let sights: Vec<RowSight> = (0..n_rows).map(row).collect();
+        let block = Block { scale: self.scale, d, n: at.1, sights: &sights, scores: &mut scores, part: &mut part };
+        pulp::Arch::new().dispatch(Meet { block, q, keys, values });
         Ok(part)
     }
 }
 
-/// One block of keys meets all rows.
+/// Rows of keys or values where they lie, or computed into `panel`.
+fn key_lines<'a>(
+    side: &Operand,
+    (at, n): (i64, usize),
+    views: &[View<'a>],
+    panel: &'a mut Panel,
+) -> Result<Lines<'a>, CpuError> {
+    if let Some(lines) = side.lines(views, 0, (at, n))? {
+        return Ok(lines);
+    }
+    let len = side.n_summed();
+    *panel = Panel::new(n * len);
+    side.rows(&mut side.exec(views), at, panel)?;
+    Ok(Lines { values: Values::F32(panel), n, len, stride: len })
+}
+
+/// What a row sees of a block.
+#[derive(Clone, Copy, Debug)]
+struct RowSight {
+    /// Keys of the block.
+    low: usize,
+    high: usize,
+    /// Where its head begins in a line of keys or values.
+    head: usize,
+}
+
+/// One block of keys on its way to all rows.
 struct Block<'a> {
-    attention: &'a BoundAttention,
-    q: &'a [f32],
-    rows: &'a Rows,
-    at: i64,
+    scale: f32,
+    /// Head size.
+    d: usize,
+    /// Keys.
     n: usize,
-    k: &'a [f32],
-    v: &'a [f32],
+    sights: &'a [RowSight],
+    /// Rows by keys.
+    scores: &'a mut [f32],
     part: &'a mut Part,
 }
 
-impl pulp::NullaryFnOnce for Block<'_> {
+struct Meet<'a> {
+    block: Block<'a>,
+    q: &'a [f32],
+    keys: Lines<'a>,
+    values: Lines<'a>,
+}
+
+impl pulp::NullaryFnOnce for Meet<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let Block { attention, q, rows, at, n, k, v, part } = self;
-        let (d, heads, groups) = (attention.head_size as usize, attention.heads as usize, attention.groups as usize);
-        let mut scores = [0f32; KEYS as usize];
-        for (row, q) in q.chunks_exact(d).enumerate() {
-            let low = (rows.low[row] - at).clamp(0, n as i64) as usize;
-            let high = (rows.high[row] - at).clamp(low as i64, n as i64) as usize;
-            if low == high {
-                continue;
-            }
-            let group = row % heads * groups / heads * d;
-            let line = |i: usize| (i * groups * d + group)..(i * groups * d + group + d);
-            for i in low..high {
-                scores[i] = attention.scale * product(q, &k[line(i)]);
-            }
-            let scores = &mut scores[low..high];
-            let max = scores.iter().fold(f32::NEG_INFINITY, |m, s| if *s > m { *s } else { m });
-            part.max[row] = max;
-            if max == f32::NEG_INFINITY {
-                // Only -inf or NaN: a NaN must reach the sum, -inf weighs nothing.
-                scores.iter_mut().for_each(|s| *s = if s.is_nan() { *s } else { 0.0 });
-            } else {
-                for score in scores.iter_mut() {
-                    *score = exp(*score - max);
-                }
-            }
-            part.sum[row] = scores.iter().map(|s| f64::from(*s)).sum();
-            let acc = &mut part.acc[row * d..(row + 1) * d];
-            for (i, weight) in scores.iter().enumerate() {
-                for (a, v) in acc.iter_mut().zip(&v[line(low + i)]) {
-                    *a += weight * v;
-                }
-            }
+        let Meet { mut block, q, keys, values } = self;
+        match keys.values {
+            Values::F32(lines) => block.score(q, lines, keys.stride),
+            Values::Bf16(lines) => block.score(q, lines, keys.stride),
+            Values::F16(lines) => block.score(q, lines, keys.stride),
+        }
+        (0..block.part.max.len()).for_each(|row| block.weigh(row));
+        match values.values {
+            Values::F32(lines) => block.gather(lines, values.stride),
+            Values::Bf16(lines) => block.gather(lines, values.stride),
+            Values::F16(lines) => block.gather(lines, values.stride),
         }
     }
 }
 
-#[inline(always)]
-fn product(x: &[f32], y: &[f32]) -> f32 {
-    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
-    let mut lanes = [0f32; 16];
-    for (x, y) in x.iter().zip(y) {
-        for i in 0..16 {
-            lanes[i] += x[i] * y[i];
+impl Block<'_> {
+    /// Keys are met in memory order, all rows each.
+    #[inline(always)]
+    fn score<T: Stored>(&mut self, q: &[f32], keys: &[T], stride: usize) {
+        for i in 0..self.n {
+            let line = &keys[i * stride..];
+            for (row, (q, sight)) in q.chunks_exact(self.d).zip(self.sights).enumerate() {
+                if i < sight.low || sight.high <= i {
+                    continue;
+                }
+                let (chunks, rest) = q.as_chunks::<32>();
+                let key = &line[sight.head..sight.head + self.d];
+                let mut lanes = [0f32; 32];
+                for (x, y) in chunks.iter().zip(key.as_chunks::<32>().0) {
+                    for j in 0..32 {
+                        lanes[j] += x[j] * y[j].widen();
+                    }
+                }
+                let mut last = 0f32;
+                for (x, y) in rest.iter().zip(&key[chunks.len() * 32..]) {
+                    last += x * y.widen();
+                }
+                self.scores[row * self.n + i] = self.scale * (halved(lanes) + last);
+            }
         }
     }
-    halved(lanes) + x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum::<f32>()
+
+    /// Turns a row's scores into weights relative to the block's maximum.
+    #[inline(always)]
+    fn weigh(&mut self, row: usize) {
+        let RowSight { low, high, .. } = self.sights[row];
+        if low == high {
+            return;
+        }
+        let scores = &mut self.scores[row * self.n..][low..high];
+        let max = scores.iter().fold(f32::NEG_INFINITY, |m, s| if *s > m { *s } else { m });
+        self.part.max[row] = max;
+        if max == f32::NEG_INFINITY {
+            // Only -inf or NaN: a NaN must reach the sum, -inf weighs nothing.
+            for score in scores.iter_mut() {
+                *score = if score.is_nan() { *score } else { 0.0 };
+            }
+        } else {
+            for score in scores.iter_mut() {
+                *score = exp(*score - max);
+            }
+        }
+        self.part.sum[row] = scores.iter().map(|s| f64::from(*s)).sum();
+    }
+
+    /// Adds up values by weight; the channels of a row stay in registers over all keys.
+    #[inline(always)]
+    fn gather<T: Stored>(&mut self, values: &[T], stride: usize) {
+        for (row, (acc, sight)) in self.part.acc.chunks_exact_mut(self.d).zip(self.sights).enumerate() {
+            let weights = &self.scores[row * self.n..(row + 1) * self.n];
+            let (chunks, rest) = acc.as_chunks_mut::<32>();
+            for (at, acc) in chunks.iter_mut().enumerate() {
+                let mut lanes = *acc;
+                for i in sight.low..sight.high {
+                    let from = i * stride + sight.head + at * 32;
+                    let (weight, line) = (weights[i], values[from..from + 32].as_chunks::<32>().0);
+                    for j in 0..32 {
+                        lanes[j] += weight * line[0][j].widen();
+                    }
+                }
+                *acc = lanes;
+            }
+            let done = self.d / 32 * 32;
+            for i in sight.low..sight.high {
+                for (j, acc) in rest.iter_mut().enumerate() {
+                    *acc += weights[i] * values[i * stride + sight.head + done + j].widen();
+                }
+            }
+        }
+    }
 }

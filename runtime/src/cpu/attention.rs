@@ -9,7 +9,7 @@ use super::buffers::View;
 use super::check::{Scope, Typed, malformed};
 use super::code::{Code, Space, compile, compile_ordered};
 use super::error::CpuError;
-use super::gemm::{Panel, multiply};
+use super::gemm::{Axes, Operand, Panel, multiply};
 use super::ops::ExpShifted;
 use super::strip::{AccIn, Exec};
 use super::threads::CpuThreads;
@@ -76,6 +76,8 @@ impl Face for Attention {
         // Groups outermost, so that the key rows of one group are one range.
         let space = Space { extents: &[keys, g, d], loops: &[1, 0, 2], dynamics };
         let grouped = |(typed, reg): &(Typed, Reg)| compile_ordered(typed, space, &[*reg], &[]);
+        let axes = Axes { batch: &[], rows: &[keys], summed: &[g, d] };
+        let rows = |(typed, reg): &(Typed, Reg)| Operand::bind(typed, *reg, &axes, dynamics);
         Ok(Arc::new(BoundAttention {
             tokens,
             keys,
@@ -86,8 +88,8 @@ impl Face for Attention {
             q: value(&self.q, &[tokens, h, d])?,
             k: grouped(&self.k)?,
             v: grouped(&self.v)?,
-            k_rows: value(&self.k, &[keys, g, d])?,
-            v_rows: value(&self.v, &[keys, g, d])?,
+            k_rows: rows(&self.k)?,
+            v_rows: rows(&self.v)?,
             low: value(&self.low, &[tokens])?,
             high: value(&self.high, &[tokens])?,
             epilogue: compile(&self.epilogue, &[tokens, h, d], dynamics, &[], &self.stores)?,
@@ -106,8 +108,8 @@ pub(super) struct BoundAttention {
     k: Code,
     v: Code,
     /// Keys and values with all groups of a row side by side.
-    pub(super) k_rows: Code,
-    pub(super) v_rows: Code,
+    pub(super) k_rows: Operand,
+    pub(super) v_rows: Operand,
     low: Code,
     high: Code,
     epilogue: Code,

@@ -478,14 +478,8 @@ impl BoundContract {
             lines(batch, &mut own)?;
             let left = if self.b == 1 { rows } else { &*own };
             let mut out = Panel::new(m * tile.n_cols);
-            if self.rhs.has_lines() {
-                let mut sums = [0f32; FEW_ROWS as usize];
-                for j in 0..tile.n_cols {
-                    if let Some(line) = self.rhs.line(views, batch, col + j as i64)? {
-                        line_dots(arch, left, line, &mut sums[..m]);
-                    }
-                    (0..m).for_each(|row| out[row * tile.n_cols + j] = sums[row]);
-                }
+            if let Some(lines) = self.rhs.lines(views, batch, (col, tile.n_cols))? {
+                line_dots(arch, left, lines, &mut out);
                 return self.finish(tile, &out, views);
             }
             let mut exec = self.rhs.exec(views);

@@ -127,22 +127,29 @@ impl Operand {
         self.stored.is_some_and(|d| d.k == 1)
     }
 
-    /// The stored summed elements of a row, if they lie side by side.
-    pub(crate) fn line<'a>(&self, views: &[View<'a>], batch: i64, row: i64) -> Result<Option<Line<'a>>, CpuError> {
+    /// The stored summed elements of rows `row..row + n`, if each row's lie side by side.
+    pub(crate) fn lines<'a>(
+        &self,
+        views: &[View<'a>],
+        batch: i64,
+        (row, n): (i64, usize),
+    ) -> Result<Option<Lines<'a>>, CpuError> {
         let Some(at) = self.stored.filter(|d| d.k == 1) else { return Ok(None) };
         let view = &views[at.buffer as usize];
-        let (start, n) = (at.base + batch * at.batch + row * at.row, self.n_k);
-        if start < 0 || n > view.len as i64 - start {
-            let index = if start < 0 { start } else { start + n - 1 };
+        let start = at.base + batch * at.batch + row * at.row;
+        let end = start + (n as i64 - 1).max(0) * at.row + self.n_k;
+        if start < 0 || end > view.len as i64 {
+            let index = if start < 0 { start } else { end - 1 };
             return Err(CpuError::OutOfBounds { buffer: at.buffer as usize, index, len: view.len });
         }
-        let range = start as usize..(start + n) as usize;
-        Ok(match view.source {
-            Source::F32(values) => Some(Line::F32(&values[range])),
-            Source::Bf16(values) => Some(Line::Bf16(&values[range])),
-            Source::F16(values) => Some(Line::F16(&values[range])),
-            _ => None,
-        })
+        let range = start as usize..end as usize;
+        let values = match view.source {
+            Source::F32(values) => Values::F32(&values[range]),
+            Source::Bf16(values) => Values::Bf16(&values[range]),
+            Source::F16(values) => Values::F16(&values[range]),
+            _ => return Ok(None),
+        };
+        Ok(Some(Lines { values, n, len: self.n_k as usize, stride: at.row as usize }))
     }
 
     /// Runs the operand's program.
@@ -162,6 +169,25 @@ impl Operand {
         }
         for (i, out) in panel.chunks_exact_mut(len).take(n).enumerate() {
             exec.floats((lines + i as i64) * total + line, out)?;
+        }
+        Ok(())
+    }
+
+    /// Summed elements of a row.
+    pub(crate) fn n_summed(&self) -> usize {
+        self.n_k as usize
+    }
+
+    /// Computes whole rows from `row` on into `out`, one after the other.
+    pub(crate) fn rows(&self, exec: &mut Exec<'_>, row: i64, out: &mut [f32]) -> Result<(), CpuError> {
+        if !self.rows_inner {
+            return exec.floats(row * self.n_k, out);
+        }
+        let n = out.len() / self.n_k.max(1) as usize;
+        let mut column = Panel::new(n);
+        for k in 0..self.n_k {
+            exec.floats(k * self.n_rows + row, &mut column)?;
+            (0..n).for_each(|i| out[i * self.n_k as usize + k as usize] = column[i]);
         }
         Ok(())
     }
@@ -257,21 +283,55 @@ pub(crate) fn multiply(out: &mut [f32], lhs: MatRef<'_, f32>, rhs: MatRef<'_, f3
     faer::linalg::matmul::matmul(out, mode, lhs, rhs.transpose(), 1.0, Par::Seq);
 }
 
-/// Elements side by side in a buffer.
+/// Floats as a buffer stores them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Line<'a> {
+pub(crate) enum Values<'a> {
     F32(&'a [f32]),
     Bf16(&'a [bf16]),
     F16(&'a [f16]),
 }
 
+/// `n` lines of `len` stored elements, `stride` apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lines<'a> {
+    pub(crate) values: Values<'a>,
+    pub(crate) n: usize,
+    pub(crate) len: usize,
+    pub(crate) stride: usize,
+}
+
+/// A stored float that widens to f32 exactly.
+pub(crate) trait Stored: Copy {
+    fn widen(self) -> f32;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+}
+
+impl Stored for bf16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+impl Stored for f16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+}
+
 /// Elements summed in f32 lanes before the lanes meet in f64.
 const LANE_SUMS: usize = 2048;
-
 struct Dots<'a> {
-    /// Vectors of the line's length, one after the other.
+    /// Vectors of the lines' length, one after the other.
     lhs: &'a [f32],
-    line: Line<'a>,
+    lines: Lines<'a>,
     out: &'a mut [f32],
 }
 
@@ -280,37 +340,50 @@ impl pulp::NullaryFnOnce for Dots<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Dots { lhs, line, out } = self;
-        match line {
-            Line::F32(line) => dots(lhs, line, out, |x| x),
-            Line::Bf16(line) => dots(lhs, line, out, |x| f32::from_bits(u32::from(x.to_bits()) << 16)),
-            Line::F16(line) => dots(lhs, line, out, f16::to_f32),
+        let Dots { lhs, lines, out } = self;
+        match lines.values {
+            Values::F32(values) => dots(lhs, values, lines, out),
+            Values::Bf16(values) => dots(lhs, values, lines, out),
+            Values::F16(values) => dots(lhs, values, lines, out),
         }
     }
 }
 
 #[inline(always)]
-fn dots<T: Copy>(lhs: &[f32], line: &[T], out: &mut [f32], widen: impl Fn(T) -> f32 + Copy) {
-    for (lhs, out) in lhs.chunks_exact(line.len()).zip(out) {
-        let mut total = 0f64;
-        for (x, y) in lhs.chunks(LANE_SUMS).zip(line.chunks(LANE_SUMS)) {
-            let mut lanes = [0f32; 32];
-            let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<32>(), y.as_chunks::<32>());
-            for (x, y) in x.iter().zip(y) {
-                for i in 0..32 {
-                    lanes[i] += x[i] * widen(y[i]);
-                }
-            }
-            let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| x * widen(*y)).sum();
-            total += f64::from(halved(lanes)) + f64::from(rest);
+fn dots<T: Stored>(lhs: &[f32], values: &[T], lines: Lines<'_>, out: &mut [f32]) {
+    let Lines { n, len, stride, .. } = lines;
+    for j in 0..n {
+        let line = &values[j * stride..j * stride + len];
+        for (row, x) in lhs.chunks_exact(len).enumerate() {
+            out[row * n + j] = line_sum(x, line);
         }
-        *out = total as f32;
     }
 }
 
-/// Sums of products of a stored line with each of several vectors of its length, one after the other in `lhs`.
-pub(crate) fn line_dots(arch: pulp::Arch, lhs: &[f32], line: Line<'_>, out: &mut [f32]) {
-    arch.dispatch(Dots { lhs, line, out });
+/// Four vectors of eight: enough additions in flight to hide their latency. Several lines at once were slower.
+#[inline(always)]
+fn line_sum<T: Stored>(x: &[f32], line: &[T]) -> f32 {
+    let mut total = 0f64;
+    for (x, y) in x.chunks(LANE_SUMS).zip(line.chunks(LANE_SUMS)) {
+        let mut lanes = [0f32; 32];
+        let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<32>(), y.as_chunks::<32>());
+        for (x, y) in x.iter().zip(y) {
+            for i in 0..32 {
+                lanes[i] += x[i] * y[i].widen();
+            }
+        }
+        let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| x * y.widen()).sum();
+        total += f64::from(halved(lanes)) + f64::from(rest);
+    }
+    total as f32
+}
+
+/// Sums of products of each line with each of several vectors of its length, one after the other in `lhs`;
+/// `out` is vectors by lines.
+pub(crate) fn line_dots(arch: pulp::Arch, lhs: &[f32], lines: Lines<'_>, out: &mut [f32]) {
+    if lines.len > 0 {
+        arch.dispatch(Dots { lhs, lines, out });
+    }
 }
 
 struct Dot<'a>(&'a [f32], &'a [f32]);

@@ -96,32 +96,31 @@ struct BoundScatter {
     out: u32,
 }
 
-/// For each row of `out` the rows meant for it: `rows[starts[r]..starts[r + 1]]`, ascending.
+/// The rows meant for each row of `out` that is meant at all.
 struct Inverted {
+    /// (target, row), ascending.
+    pairs: Vec<(u32, u32)>,
+    /// Where each target's pairs begin, and the end.
     starts: Vec<usize>,
-    rows: Vec<u32>,
 }
 
 impl Inverted {
-    fn new(index: &[i64], extent: usize) -> Inverted {
-        let targets = || index.iter().map(|i| usize::try_from(*i).ok().filter(|i| *i < extent));
-        let mut starts = vec![0usize; extent + 2];
-        targets().flatten().for_each(|t| starts[t + 2] += 1);
-        for t in 2..starts.len() {
-            starts[t] += starts[t - 1];
-        }
-        let mut rows = vec![0u32; starts[extent + 1]];
-        for (row, target) in targets().enumerate() {
-            if let Some(t) = target {
-                rows[starts[t + 1]] = row as u32;
-                starts[t + 1] += 1;
-            }
-        }
-        Inverted { starts, rows }
+    fn new(index: &[i64], extent: i64) -> Inverted {
+        let inside = index.iter().enumerate().filter(|(_, target)| (0..extent).contains(*target));
+        let mut pairs: Vec<(u32, u32)> = inside.map(|(row, target)| (*target as u32, row as u32)).collect();
+        pairs.sort_unstable();
+        let first = |at: &usize| *at == 0 || pairs[at - 1].0 != pairs[*at].0;
+        let starts = (0..pairs.len()).filter(first).chain([pairs.len()]).collect();
+        Inverted { pairs, starts }
     }
 
-    fn of(&self, target: usize) -> &[u32] {
-        &self.rows[self.starts[target]..self.starts[target + 1]]
+    fn n_targets(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The pairs of the n-th target; at least one.
+    fn pairs_of(&self, n: usize) -> &[(u32, u32)] {
+        &self.pairs[self.starts[n]..self.starts[n + 1]]
     }
 }
 
@@ -132,20 +131,24 @@ impl Bound for BoundScatter {
         if n_prefix * self.extent * self.row_len * self.n_rows == 0 {
             return Ok(());
         }
-        if self.n_rows > i64::from(u32::MAX) {
-            return Err(CpuError::Size { what: "rows to scatter", value: self.n_rows });
+        for (what, value) in [("rows to scatter", self.n_rows), ("rows to scatter into", self.extent)] {
+            if value > i64::from(u32::MAX) {
+                return Err(CpuError::Size { what, value });
+            }
         }
         let inverted = threads.collect(self.n_batch as usize, |batch| {
             let mut index = vec![0i64; self.n_rows as usize];
             Exec::new(&self.index, views).ints(batch as i64 * self.n_rows, &mut index)?;
-            Ok(Inverted::new(&index, self.extent as usize))
+            Ok(Inverted::new(&index, self.extent))
         })?;
-        let per_task = (TASK / self.row_len).max(1);
-        let blocks = n_tasks(self.extent, per_task);
+        let per_task = (TASK / self.row_len).max(1) as usize;
+        let most_targets = inverted.iter().map(Inverted::n_targets).max().unwrap_or(0);
+        let blocks = n_tasks(most_targets as i64, per_task as i64);
         threads.each(n_prefix as usize * blocks, |task| {
-            let (prefix, first) = (task / blocks, (task % blocks) as i64 * per_task);
-            let targets = first..self.extent.min(first + per_task);
-            self.fill(prefix as i64, targets, &inverted[prefix / self.per_batch as usize], views)
+            let (prefix, first) = (task / blocks, task % blocks * per_task);
+            let inverted = &inverted[prefix / self.per_batch as usize];
+            let last = inverted.n_targets().min(first + per_task);
+            self.fill(prefix as i64, first..last, inverted, views)
         })
     }
 }
@@ -155,7 +158,7 @@ impl BoundScatter {
     fn fill(
         &self,
         prefix: i64,
-        targets: std::ops::Range<i64>,
+        targets: std::ops::Range<usize>,
         inverted: &Inverted,
         views: &[View<'_>],
     ) -> Result<(), CpuError> {
@@ -167,19 +170,16 @@ impl BoundScatter {
             Kind::Int | Kind::Bool => (Vec::new(), vec![0i64; len]),
         };
         for target in targets {
-            let mut rows = inverted.of(target as usize);
-            if rows.is_empty() {
-                continue;
-            }
-            let base = ((prefix * self.extent + target) * self.row_len) as usize;
+            let mut pairs = inverted.pairs_of(target);
+            let base = ((prefix * self.extent + i64::from(pairs[0].0)) * self.row_len) as usize;
             match self.mode {
-                ScatterMode::Set => rows = &rows[rows.len() - 1..],
+                ScatterMode::Set => pairs = &pairs[pairs.len() - 1..],
                 ScatterMode::Add => {
                     floats.iter_mut().enumerate().for_each(|(i, x)| *x = out.get_float(base + i));
                     ints.iter_mut().enumerate().for_each(|(i, x)| *x = out.get_int(base + i));
                 }
             }
-            for row in rows {
+            for (_, row) in pairs {
                 let start = (prefix * self.n_rows + i64::from(*row)) * self.row_len;
                 self.meet(&mut exec, start, &mut floats, &mut ints)?;
             }

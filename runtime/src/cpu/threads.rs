@@ -32,6 +32,14 @@ impl CpuThreads {
         self.0.as_ref().map_or(1, |pool| pool.current_num_threads())
     }
 
+    /// Runs `work` on a thread of the pool, from where tasks are shared without waking the caller in between.
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.0 {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
     /// Runs tasks `0..n`; stops at the first failure found.
     pub(crate) fn each(
         &self,

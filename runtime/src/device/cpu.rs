@@ -118,6 +118,10 @@ impl Backend for CpuDevice {
         })
     }
 
+    fn together(&mut self, work: &mut (dyn FnMut(&mut dyn Backend) + Send)) {
+        self.threads.clone().inside(|| work(self));
+    }
+
     fn synchronize(&mut self) -> Result<(), DeviceError> {
         Ok(())
     }

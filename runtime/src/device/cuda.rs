@@ -31,6 +31,8 @@ struct Loaded {
     launch: Launch,
     /// Buffers and sizes of its interface.
     arity: (usize, usize),
+    /// Scratch memory, where the launch has any.
+    scratch: Option<Slice>,
 }
 
 struct Recording(CudaGraph);
@@ -136,6 +138,17 @@ impl CudaDevice {
         };
         let module: Arc<CudaModule> = self.context.load_module(code).map_err(driver("cuModuleLoadData"))?;
         module.load_function(&launch.entry).map_err(driver("cuModuleGetFunction"))
+    }
+
+    /// Zeroed memory for a kernel's blocks to meet in.
+    fn scratch(&mut self, size_bytes: u64) -> Result<Option<Slice>, DeviceError> {
+        if size_bytes == 0 {
+            return Ok(None);
+        }
+        let size_bytes = size_bytes as usize;
+        let slice = Slice { buffer: self.allocate(size_bytes)?, offset_bytes: 0, size_bytes };
+        self.fill(slice, 0)?;
+        Ok(Some(slice))
     }
 
     /// Asks for shared memory beyond what every kernel may use.
@@ -253,7 +266,8 @@ impl Backend for CudaDevice {
                 Ok(function) => {
                     self.allow_smem(&function, &launch)?;
                     let arity = (found.buffers().count(), found.dynamics().count());
-                    self.kernels.push(Loaded { name: found.name.clone(), function, launch, arity });
+                    let scratch = self.scratch(launch.scratch_bytes)?;
+                    self.kernels.push(Loaded { name: found.name.clone(), function, launch, arity, scratch });
                     return Ok(KernelId(self.kernels.len() as u32 - 1));
                 }
                 Err(error) => last = error,
@@ -265,7 +279,7 @@ impl Backend for CudaDevice {
     fn launch(&mut self, kernel: KernelId, args: &[Arg], dynamics: &[i64]) -> Result<(), DeviceError> {
         self.bind()?;
         let unknown = DeviceError::Unknown { what: "kernel", id: kernel.0 };
-        let Loaded { name, function, launch, arity } = self.kernels.get(kernel.0 as usize).ok_or(unknown)?;
+        let Loaded { name, function, launch, arity, scratch } = self.kernels.get(kernel.0 as usize).ok_or(unknown)?;
         // The driver reads as many parameters as the kernel declares, however few there are.
         if (args.len(), dynamics.len()) != *arity {
             let (kernel, (buffers, sizes)) = (name.clone(), *arity);
@@ -275,21 +289,26 @@ impl Backend for CudaDevice {
         }
         let Some(grid) = images::grid(name, launch, dynamics)? else { return Ok(()) };
         let mut addresses: Vec<sys::CUdeviceptr> = Vec::with_capacity(args.len());
-        for arg in args {
-            addresses.push(self.address(arg.slice)?);
+        for slice in args.iter().map(|arg| arg.slice).chain(*scratch) {
+            addresses.push(self.address(slice)?);
         }
-        let pointers = addresses.iter().map(|a| std::ptr::from_ref(a).cast::<c_void>().cast_mut());
+        let mut pointers = addresses.iter().map(|a| std::ptr::from_ref(a).cast::<c_void>().cast_mut());
         let sizes = dynamics.iter().map(|d| std::ptr::from_ref(d).cast::<c_void>().cast_mut());
-        let mut params: Vec<*mut c_void> = pointers.chain(sizes).collect();
+        let mut params: Vec<*mut c_void> = pointers.by_ref().take(args.len()).chain(sizes).collect();
+        params.extend(pointers);
         let [x, y, z] = grid;
         let (block, stream) = ((launch.threads, 1, 1), self.stream.cu_stream());
-        // SAFETY: the function is of a loaded module kept alive by `Loaded`; `params` has one pointer per buffer and
-        // size in the order of the kernel's interface, each to a live value the driver copies before it returns; the
+        // SAFETY: the function is of a loaded module kept alive by `Loaded`; `params` has one pointer per buffer, size
+        // and scratch memory in the order of the kernel's interface, each to a live value the driver copies before it returns; the
         // addresses are of live allocations, which `free` keeps until the stream is idle.
         let launched = unsafe {
             result::launch_kernel(function.cu_function(), (x, y, z), block, launch.smem_bytes, stream, &mut params)
         };
         launched.map_err(driver("cuLaunchKernel"))
+    }
+
+    fn together(&mut self, work: &mut (dyn FnMut(&mut dyn Backend) + Send)) {
+        work(self);
     }
 
     fn synchronize(&mut self) -> Result<(), DeviceError> {

@@ -19,6 +19,8 @@ struct Loaded {
     name: String,
     module: Arc<Module>,
     launch: Launch,
+    /// Address of the scratch memory, where the launch has any.
+    scratch: Option<u64>,
 }
 
 /// The PTX machine as a device.
@@ -114,14 +116,23 @@ impl Backend for EmulatedDevice {
                 module
             }
         };
-        // Buffers in Desc order, then sizes, eight bytes each.
-        let expected = found.buffers().count() + found.dynamics().count();
+        // Buffers in Desc order, then sizes, then the scratch memory, eight bytes each.
+        let has_scratch = launch.scratch_bytes > 0;
+        let expected = found.buffers().count() + found.dynamics().count() + usize::from(has_scratch);
         let fits = |e: &enel_emulator::Entry| e.params.len() == expected && e.params.iter().all(|p| p.bytes == 8);
         if !module.entry(&launch.entry).is_some_and(fits) {
             let message = format!("its PTX has no entry `{}` with {expected} arguments of 8 B", launch.entry);
             return Err(DeviceError::Launch { kernel: found.name.clone(), message });
         }
-        self.kernels.push(Loaded { name: found.name.clone(), module, launch });
+        let scratch = match has_scratch {
+            true => {
+                let address = self.memory.alloc(launch.scratch_bytes as usize).map_err(memory_error)?;
+                self.memory.fill(address, launch.scratch_bytes as usize, 0).map_err(memory_error)?;
+                Some(address)
+            }
+            false => None,
+        };
+        self.kernels.push(Loaded { name: found.name.clone(), module, launch, scratch });
         Ok(KernelId(self.kernels.len() as u32 - 1))
     }
 
@@ -132,7 +143,8 @@ impl Backend for EmulatedDevice {
             packed.push(enel_emulator::Arg::U64(self.address(arg.slice)?));
         }
         packed.extend(dynamics.iter().map(|d| enel_emulator::Arg::I64(*d)));
-        let Loaded { name, module, launch } = self.kernels.get(kernel.0 as usize).ok_or(unknown)?;
+        let Loaded { name, module, launch, scratch } = self.kernels.get(kernel.0 as usize).ok_or(unknown)?;
+        packed.extend(scratch.map(enel_emulator::Arg::U64));
         let Some(grid) = images::grid(name, launch, dynamics)? else { return Ok(()) };
         let launch = enel_emulator::Launch {
             entry: &launch.entry,
@@ -144,6 +156,10 @@ impl Backend for EmulatedDevice {
         let failed = |source| DeviceError::Emulated { kernel: name.clone(), source: Box::new(source) };
         enel_emulator::launch(module, &mut self.memory, &launch, &Options::default()).map_err(failed)?;
         Ok(())
+    }
+
+    fn together(&mut self, work: &mut (dyn FnMut(&mut dyn Backend) + Send)) {
+        work(self);
     }
 
     fn synchronize(&mut self) -> Result<(), DeviceError> {

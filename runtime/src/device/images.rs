@@ -124,7 +124,13 @@ mod tests {
     #[test]
     fn grids_follow_sizes_and_keep_their_limits() {
         let grid_of = |tile: i64| Grid(vec![(vec![Extent::Dyn(0)], tile)]);
-        let launch = Launch { entry: "k".into(), grids: vec![grid_of(1), grid_of(256)], threads: 32, smem_bytes: 0 };
+        let launch = Launch {
+            entry: "k".into(),
+            grids: vec![grid_of(1), grid_of(256)],
+            threads: 32,
+            smem_bytes: 0,
+            scratch_bytes: 0,
+        };
         assert_eq!(grid("k", &launch, &[513]).unwrap(), Some([513 + 3, 1, 1]));
         assert_eq!(grid("k", &launch, &[0]).unwrap(), None);
         assert!(grid("k", &launch, &[1 << 31]).is_err());

@@ -95,6 +95,9 @@ pub trait Backend: Send {
     /// [`DeviceError`]; a fault inside the kernel may only show at the next call that waits.
     fn launch(&mut self, kernel: KernelId, args: &[Arg], dynamics: &[i64]) -> Result<(), DeviceError>;
 
+    /// Calls `work` with this device, once; a device whose calls wake other threads keeps those awake meanwhile.
+    fn together(&mut self, work: &mut (dyn FnMut(&mut dyn Backend) + Send));
+
     /// Waits for all work.
     ///
     /// # Errors

@@ -328,10 +328,13 @@ fn launch_all(
     slices: &[Slice],
     names: &Names<'_>,
 ) -> Result<(), RunError> {
-    for (index, step) in prepared.steps.iter().enumerate() {
-        launch_one(device, step, slices).map_err(|source| names.failed(index, source))?;
-    }
-    Ok(())
+    let mut result = Ok(());
+    device.together(&mut |device| {
+        let mut steps = prepared.steps.iter().enumerate();
+        let launched = |(index, step)| launch_one(device, step, slices).map_err(|source| names.failed(index, source));
+        result = steps.try_for_each(launched);
+    });
+    result
 }
 
 fn timed(

@@ -268,6 +268,10 @@ impl Backend for PlainDevice {
         Ok(())
     }
 
+    fn together(&mut self, work: &mut (dyn FnMut(&mut dyn Backend) + Send)) {
+        work(self);
+    }
+
     fn synchronize(&mut self) -> Done {
         Ok(())
     }
