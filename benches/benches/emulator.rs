@@ -107,8 +107,14 @@ fn run(case: &Case, module: &Module, options: &Options) -> Result<Ran, LaunchErr
         last = (address, bytes);
         args.push(Arg::U64(address));
     }
-    let what =
-        Launch { entry: case.entry, grid: case.grid, block: [case.threads, 1, 1], cluster: None, dynamic_smem_bytes: 0, args: &args };
+    let what = Launch {
+        entry: case.entry,
+        grid: case.grid,
+        block: [case.threads, 1, 1],
+        cluster: None,
+        dynamic_smem_bytes: 0,
+        args: &args,
+    };
     let (start, start_core) = (Instant::now(), core_time());
     let stats = launch(module, &mut memory, &what, options)?;
     let (wall, end_core) = (start.elapsed(), core_time());
