@@ -209,7 +209,9 @@ pub enum LaunchError {
         expected: String,
     },
     /// More shared memory than a block may have.
-    #[error("kernel `{kernel}` needs {need_bytes} B of shared memory per block, at most {limit_bytes} B are allowed")]
+    #[error(
+        "kernel `{kernel}` needs {need_bytes} B of shared memory per block, at most {limit_bytes} B are allowed on {target}"
+    )]
     SharedMemory {
         /// Name of the kernel.
         kernel: String,
@@ -217,6 +219,8 @@ pub enum LaunchError {
         need_bytes: u64,
         /// Largest size allowed.
         limit_bytes: u64,
+        /// The architecture the PTX names.
+        target: String,
     },
     /// Number or size of the arguments does not match the kernel.
     #[error("kernel `{kernel}`, argument {index}: expected {expected}, found {found}")]
@@ -254,6 +258,20 @@ pub enum LaunchError {
         bytes: u32,
         /// The allocation the address points at or behind.
         nearest: String,
+    },
+    /// An access to an allocation that was freed before the launch.
+    #[error("{place}: {access} of {bytes} B at global address {address:#x} after it was freed ({allocation})")]
+    UseAfterFree {
+        /// Where.
+        place: Box<Place>,
+        /// What it did.
+        access: Access,
+        /// The address.
+        address: u64,
+        /// Size of the access.
+        bytes: u32,
+        /// The allocation that was there.
+        allocation: String,
     },
     /// An address that is not a multiple of the access size.
     #[error("{place}: {access} at {space} address {address:#x} is not aligned to {bytes} B")]
@@ -295,6 +313,24 @@ pub enum LaunchError {
         /// What is wrong.
         detail: String,
     },
+    /// An mbarrier used in a way the hardware leaves undefined.
+    #[error("{place}: mbarrier at shared address {address:#x}: {detail}")]
+    Mbarrier {
+        /// Where.
+        place: Box<Place>,
+        /// Offset in the shared memory of its block.
+        address: u64,
+        /// What is wrong.
+        detail: String,
+    },
+    /// An asynchronous copy with operands no device accepts.
+    #[error("{place}: {detail}")]
+    AsyncCopy {
+        /// Where.
+        place: Box<Place>,
+        /// What is wrong.
+        detail: String,
+    },
     /// A warp-wide instruction whose lanes do not agree or never meet.
     #[error("{place}: {detail}")]
     WarpSync {
@@ -313,7 +349,15 @@ pub enum LaunchError {
         /// One line per waiting group of lanes.
         waiting: Vec<String>,
     },
-    /// The kernel executed `trap` (an assertion failed).
+    /// An `assert` of the kernel failed.
+    #[error("{place}: assertion {message}")]
+    Assertion {
+        /// Where.
+        place: Box<Place>,
+        /// The condition, its file, line and function.
+        message: String,
+    },
+    /// The kernel executed `trap`.
     #[error("{place}: trap")]
     Trap {
         /// Where.
@@ -326,6 +370,12 @@ pub enum LaunchError {
         place: Box<Place>,
         /// The budget.
         limit: u64,
+    },
+    /// Two accesses that nothing orders.
+    #[error("{finding}")]
+    Race {
+        /// Both of them.
+        finding: Box<crate::Race>,
     },
     /// Calls nest deeper than the local memory of a thread allows.
     #[error("{place}: call stack needs more than {limit_bytes} B of local memory")]

@@ -4,11 +4,19 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crate::decode::{MAX_SHARED_BYTES, Module};
+use crate::decode::func::function_address;
+use crate::decode::{Module, shared_limit};
 use crate::error::LaunchError;
-use crate::machine::block::{Block, Grid, Round, permutation};
+use crate::machine::block::{Grid, Round, permutation};
+use crate::machine::cluster::Cluster;
+use crate::machine::count::Tally;
+use crate::machine::race::Ledger;
 use crate::memory::Memory;
+use crate::stats::Stats;
 use crate::syntax::ast::Init;
+
+/// Blocks of the largest cluster.
+const MAX_CLUSTER: u64 = 16;
 
 /// One kernel argument.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +60,8 @@ pub struct Launch<'a> {
     pub grid: [u32; 3],
     /// Threads of a block along x, y, z.
     pub block: [u32; 3],
+    /// Blocks of a cluster along x, y, z; `None` for what the kernel asks for, or single blocks.
+    pub cluster: Option<[u32; 3]>,
     /// Shared memory behind the static variables, in bytes.
     pub dynamic_smem_bytes: u32,
     /// Arguments in order.
@@ -67,17 +77,19 @@ pub struct Checks {
     pub uninitialised: bool,
     /// Barriers reached by part of a warp, or left incomplete.
     pub barriers: bool,
+    /// Data races in shared and global memory, and copies used before they were waited for.
+    pub races: bool,
 }
 
 impl Checks {
     /// Everything on.
     pub fn all() -> Self {
-        Checks { alignment: true, uninitialised: true, barriers: true }
+        Checks { alignment: true, uninitialised: true, barriers: true, races: true }
     }
 
     /// Bounds only.
     pub fn none() -> Self {
-        Checks { alignment: false, uninitialised: false, barriers: false }
+        Checks { alignment: false, uninitialised: false, barriers: false, races: false }
     }
 }
 
@@ -88,9 +100,12 @@ pub struct Options {
     pub seed: u64,
     /// Mistakes to look for.
     pub checks: Checks,
+    /// Whether memory traffic and bank conflicts are counted, which costs time.
+    pub counters: bool,
     /// Warp instructions a launch may execute; `None` for no limit.
     pub max_instructions: Option<u64>,
     /// Host threads. With more than one, blocks that communicate may give different results from run to run.
+    /// While races are looked for one is used, whatever is asked for, so that the first finding is always the same.
     pub threads: usize,
     /// Blocks that take turns on one host thread, for kernels whose blocks wait for each other.
     pub resident_blocks: usize,
@@ -99,39 +114,14 @@ pub struct Options {
 impl Default for Options {
     /// All checks, natural order, one thread, a limit of 2^36 warp instructions (some minutes).
     fn default() -> Self {
-        Options { seed: 0, checks: Checks::all(), max_instructions: Some(1 << 36), threads: 1, resident_blocks: 1 }
-    }
-}
-
-/// What a launch executed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Instructions, once per warp.
-    pub warp_instructions: u64,
-    /// Instructions, once per active lane.
-    pub lane_instructions: u64,
-    /// Load instructions, once per active lane.
-    pub loads: u64,
-    /// Store instructions, once per active lane.
-    pub stores: u64,
-    /// Atomic instructions, once per active lane.
-    pub atomics: u64,
-    /// Tensor-core multiplications, once per warp.
-    pub mma: u64,
-    /// Waits at block barriers, once per warp.
-    pub barriers: u64,
-}
-
-impl Stats {
-    fn add(&mut self, other: Stats) {
-        let Stats { warp_instructions, lane_instructions, loads, stores, atomics, mma, barriers } = other;
-        self.warp_instructions += warp_instructions;
-        self.lane_instructions += lane_instructions;
-        self.loads += loads;
-        self.stores += stores;
-        self.atomics += atomics;
-        self.mma += mma;
-        self.barriers += barriers;
+        Options {
+            seed: 0,
+            checks: Checks::all(),
+            counters: false,
+            max_instructions: Some(1 << 36),
+            threads: 1,
+            resident_blocks: 1,
+        }
     }
 }
 
@@ -148,6 +138,7 @@ pub fn launch(
     let kernel = launch.entry;
     let entry = module.entry(kernel).ok_or_else(|| LaunchError::NoKernel { kernel: kernel.to_owned() })?;
     check_dimensions(entry, launch)?;
+    let cluster = cluster_of(entry, launch)?;
     let static_smem = entry.static_smem_bytes;
     let dynamic_start = if launch.dynamic_smem_bytes > 0 || module.shared.iter().any(|v| v.is_dynamic) {
         let align = module.shared.iter().filter(|v| v.is_dynamic).map(|v| v.align).max().unwrap_or(16).max(16);
@@ -156,14 +147,19 @@ pub fn launch(
         static_smem.into()
     };
     let need_bytes = dynamic_start + u64::from(launch.dynamic_smem_bytes);
-    if need_bytes > MAX_SHARED_BYTES {
-        return Err(LaunchError::SharedMemory { kernel: kernel.to_owned(), need_bytes, limit_bytes: MAX_SHARED_BYTES });
+    let limit_bytes = shared_limit(&module.target);
+    if need_bytes > limit_bytes {
+        let (kernel, target) = (kernel.to_owned(), module.target.clone());
+        return Err(LaunchError::SharedMemory { kernel, need_bytes, limit_bytes, target });
     }
     let params = pack_args(entry, launch.args)?;
-    place_globals(module, memory)
+    let placed = if module.uses_heap() { memory.make_heap() } else { Ok(()) };
+    placed
+        .and_then(|()| place_globals(module, memory))
         .map_err(|source| LaunchError::ModuleVariables { kernel: kernel.to_owned(), source })?;
     let memory: &Memory = memory;
     let limit = options.max_instructions.unwrap_or(u64::MAX);
+    let (ledger, tally) = (Mutex::new(Ledger::default()), Mutex::new(Tally::default()));
     let grid = Grid {
         module,
         memory,
@@ -173,12 +169,18 @@ pub fn launch(
         globals: memory.modules.get(&module.id).map_or(&[], Vec::as_slice),
         grid: launch.grid,
         block: launch.block,
+        cluster,
         static_smem,
         dynamic_smem: launch.dynamic_smem_bytes,
         checks: options.checks,
         max_instructions: limit,
+        ledger: options.checks.races.then_some(&ledger),
+        tally: options.counters.then_some(&tally),
+        own_shared: entry.own_shared,
     };
-    run_blocks(grid, need_bytes as u32, options, limit)
+    let mut stats = run_blocks(grid, need_bytes as u32, options, limit)?;
+    stats.touched = tally.into_inner().unwrap_or_else(|e| e.into_inner()).touched();
+    Ok(stats)
 }
 
 fn check_dimensions(entry: &crate::Entry, launch: &Launch<'_>) -> Result<(), LaunchError> {
@@ -204,6 +206,27 @@ fn check_dimensions(entry: &crate::Entry, launch: &Launch<'_>) -> Result<(), Lau
         }
     }
     Ok(())
+}
+
+/// The cluster's extents, checked.
+fn cluster_of(entry: &crate::Entry, launch: &Launch<'_>) -> Result<[u32; 3], LaunchError> {
+    let bad = |expected: String| {
+        let found = launch.cluster.unwrap_or([1; 3]);
+        Err(LaunchError::Dimensions { kernel: launch.entry.to_owned(), what: "cluster", found, expected })
+    };
+    let cluster = launch.cluster.or(entry.reqnctapercluster).unwrap_or([1; 3]);
+    if let Some(required) = entry.reqnctapercluster.filter(|r| *r != cluster) {
+        return bad(format!("the kernel requires {required:?}"));
+    }
+    // 16 is the largest size a kernel may opt in to (CUDA programming guide, compute capability 9.0).
+    let n: u64 = cluster.iter().map(|&n| u64::from(n)).product();
+    if n == 0 || n > MAX_CLUSTER {
+        return bad(format!("expected 1 to {MAX_CLUSTER} blocks"));
+    }
+    if launch.grid.iter().zip(&cluster).any(|(grid, cluster)| grid % cluster != 0) {
+        return bad(format!("the grid {:?} is not whole clusters", launch.grid));
+    }
+    Ok(cluster)
 }
 
 fn pack_args(entry: &crate::Entry, args: &[Arg]) -> Result<Vec<u8>, LaunchError> {
@@ -244,7 +267,8 @@ fn place_globals(module: &Module, memory: &mut Memory) -> Result<(), crate::Memo
                 Init::Bits(bits) => *bits,
                 Init::Symbol { name, offset } => {
                     let target = module.globals.iter().position(|g| g.name == *name);
-                    target.map_or(0, |t| addresses[t].wrapping_add_signed(*offset))
+                    let function = || module.names.iter().position(|n| n == name).map_or(0, function_address);
+                    target.map_or_else(function, |t| addresses[t].wrapping_add_signed(*offset))
                 }
             };
             let at = i as u64 * u64::from(var.elem_bytes);
@@ -258,40 +282,42 @@ fn place_globals(module: &Module, memory: &mut Memory) -> Result<(), crate::Memo
 }
 
 fn run_blocks(grid: Grid<'_>, smem_bytes: u32, options: &Options, limit: u64) -> Result<Stats, LaunchError> {
-    let n_blocks = grid.grid.iter().map(|&n| n as usize).product::<usize>();
-    let order = if options.seed == 0 { Vec::new() } else { permutation(n_blocks, options.seed) };
+    let [nx, ny, nz] = [0, 1, 2].map(|i| (grid.grid[i] / grid.cluster[i]) as usize);
+    let n_clusters = nx * ny * nz;
+    let cluster_size = grid.cluster.iter().product::<u32>() as usize;
+    let order = if options.seed == 0 { Vec::new() } else { permutation(n_clusters, options.seed) };
     let (next, left) = (AtomicUsize::new(0), AtomicU64::new(limit));
     let total = Mutex::new(Stats::default());
     let first_error: Mutex<Option<(usize, LaunchError)>> = Mutex::new(None);
     let take = || {
         let at = next.fetch_add(1, Relaxed);
-        (at < n_blocks).then(|| (at, order.get(at).copied().unwrap_or(at)))
+        (at < n_clusters).then(|| (at, order.get(at).copied().unwrap_or(at)))
     };
     let work = || {
         let mut stats = Stats::default();
-        let mut resident: VecDeque<(usize, Block<'_>)> = VecDeque::new();
+        let mut resident: VecDeque<(usize, Cluster<'_>)> = VecDeque::new();
         loop {
-            while resident.len() < options.resident_blocks.max(1)
+            while resident.len() < options.resident_blocks.div_ceil(cluster_size).max(1)
                 && let Some((at, linear)) = take()
             {
-                let [x, y, _] = grid.grid.map(|n| n as usize);
-                let block_idx = [linear % x, linear / x % y, linear / (x * y)].map(|i| i as u32);
+                let place = [linear % nx, linear / nx % ny, linear / (nx * ny)];
+                let first = [0, 1, 2].map(|i| place[i] as u32 * grid.cluster[i]);
                 let seed = if options.seed == 0 { 0 } else { options.seed ^ (linear as u64 + 1) << 20 };
-                resident.push_back((at, Block::new(grid, block_idx, smem_bytes, seed)));
+                resident.push_back((at, Cluster::new(grid, first, smem_bytes, seed)));
             }
-            let Some((at, mut block)) = resident.pop_front() else { break };
+            let Some((at, mut cluster)) = resident.pop_front() else { break };
             let before = left.load(Relaxed);
             let mut budget = before;
-            let result = block.round(&mut budget);
+            let result = cluster.round(&mut budget);
             let spent = before - budget;
             // Never fails: the closure always returns a value.
             let _ = left.fetch_update(Relaxed, Relaxed, |n| Some(n.saturating_sub(spent)));
             match result {
-                Ok(Round::Running) => resident.push_back((at, block)),
-                Ok(Round::Finished) => stats.add(block.env.stats),
+                Ok(Round::Running | Round::Stuck) => resident.push_back((at, cluster)),
+                Ok(Round::Finished) => cluster.stats().for_each(|s| stats.add(s)),
                 Err(error) => {
                     // Nobody starts another block; the error of the earliest block wins.
-                    next.store(n_blocks, Relaxed);
+                    next.store(n_clusters, Relaxed);
                     let mut slot = first_error.lock().unwrap_or_else(|e| e.into_inner());
                     if slot.as_ref().is_none_or(|(earlier, _)| at < *earlier) {
                         *slot = Some((at, error));
@@ -300,9 +326,9 @@ fn run_blocks(grid: Grid<'_>, smem_bytes: u32, options: &Options, limit: u64) ->
                 }
             }
         }
-        total.lock().unwrap_or_else(|e| e.into_inner()).add(stats);
+        total.lock().unwrap_or_else(|e| e.into_inner()).add(&stats);
     };
-    let threads = options.threads.clamp(1, n_blocks.max(1));
+    let threads = if grid.checks.races { 1 } else { options.threads.clamp(1, n_clusters.max(1)) };
     if threads == 1 {
         work();
     } else {

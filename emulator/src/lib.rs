@@ -6,13 +6,21 @@
 
 mod decode;
 mod error;
+mod finding;
 mod launch;
 mod machine;
 mod memory;
+mod roofline;
+mod stats;
 mod syntax;
+mod tensor_map;
 
 pub use decode::{Entry, Module, Param};
 pub use error::{Access, LaunchError, MemoryError, ParseError, Place, Space};
-pub use launch::{Arg, Checks, Launch, Options, Stats, launch};
+pub use finding::{Cause, Race};
+pub use launch::{Arg, Checks, Launch, Options, launch};
 pub use memory::Memory;
+pub use roofline::{GPUS, Gpu, Roofline};
+pub use stats::{Class, Shared, Stats, Touched, Traffic};
 pub use syntax::ast::Ty;
+pub use tensor_map::{Fill, MapElement, Swizzle, TensorMap, TensorMapError};

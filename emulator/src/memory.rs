@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::error::MemoryError;
 
@@ -13,6 +13,8 @@ use crate::error::MemoryError;
 pub(crate) const SHARED_TAG: u64 = 1 << 56;
 pub(crate) const LOCAL_TAG: u64 = 2 << 56;
 pub(crate) const PARAM_TAG: u64 = 3 << 56;
+/// Not memory: pointers to functions.
+pub(crate) const FUNCTION_TAG: u64 = 4 << 56;
 pub(crate) const TAG_MASK: u64 = 0xff << 56;
 
 /// Distance of two allocations, as a shift.
@@ -21,6 +23,8 @@ const SLOT_BITS: u32 = 34;
 const MAX_BYTES: u64 = (1 << SLOT_BITS) - (1 << 20);
 /// Slots below the tag byte.
 const MAX_SLOTS: usize = 1 << (56 - SLOT_BITS);
+/// Heap of a device (CUDA programming guide, heap memory allocation: 8 MB unless set).
+const HEAP_BYTES: u64 = 8 << 20;
 /// What fresh memory holds: a NaN, so unwritten data shows even when nobody checks.
 const POISON: u32 = 0xffff_ffff;
 
@@ -33,14 +37,25 @@ pub(crate) struct Allocation {
     pub(crate) written: Box<[AtomicU8]>,
 }
 
+#[derive(Debug)]
+enum Slot {
+    /// Never given out.
+    Null,
+    Live(Allocation),
+    /// What the allocation had, in bytes.
+    Freed(u64),
+}
+
 /// Global memory of an emulated device.
 #[derive(Debug)]
 pub struct Memory {
-    slots: Vec<Option<Allocation>>,
+    slots: Vec<Slot>,
     /// Addresses of the variables of each module that was launched.
     pub(crate) modules: HashMap<u64, Vec<u64>>,
     /// Serialises 64-bit atomics with each other.
     pub(crate) wide_lock: Mutex<()>,
+    /// Where `malloc` of a kernel takes from: address, and bytes taken.
+    heap: Option<(u64, AtomicU64)>,
 }
 
 impl Default for Memory {
@@ -55,7 +70,7 @@ impl Memory {
     /// An empty memory.
     pub fn new() -> Self {
         // Slot 0 stays empty, so null and small integers are never valid addresses.
-        Memory { slots: vec![None], modules: HashMap::new(), wide_lock: Mutex::new(()) }
+        Memory { slots: vec![Slot::Null], modules: HashMap::new(), wide_lock: Mutex::new(()), heap: None }
     }
 
     /// Allocates `bytes` and returns the address, a multiple of 256. The content counts as never written.
@@ -76,7 +91,7 @@ impl Memory {
         }
         words.resize_with(n_words, || AtomicU32::new(POISON));
         written.resize_with(n_words, || AtomicU8::new(0));
-        self.slots.push(Some(Allocation { bytes: size, words: words.into(), written: written.into() }));
+        self.slots.push(Slot::Live(Allocation { bytes: size, words: words.into(), written: written.into() }));
         Ok((self.slots.len() as u64 - 1) << SLOT_BITS)
     }
 
@@ -88,8 +103,10 @@ impl Memory {
         let slot = (address >> SLOT_BITS) as usize;
         let offset = address & ((1 << SLOT_BITS) - 1);
         match self.slots.get_mut(slot) {
-            Some(found @ Some(_)) if offset == 0 => {
-                *found = None;
+            Some(found @ Slot::Live(_)) if offset == 0 => {
+                if let Slot::Live(Allocation { bytes, .. }) = *found {
+                    *found = Slot::Freed(bytes);
+                }
                 Ok(())
             }
             _ => Err(MemoryError::NotAllocated { address }),
@@ -156,6 +173,23 @@ impl Memory {
         Ok((0..bytes).all(|i| allocation.is_written(offset as usize + i, 1)))
     }
 
+    /// Makes room for `malloc`, once.
+    pub(crate) fn make_heap(&mut self) -> Result<(), MemoryError> {
+        if self.heap.is_none() {
+            self.heap = Some((self.alloc(HEAP_BYTES as usize)?, AtomicU64::new(0)));
+        }
+        Ok(())
+    }
+
+    /// `malloc` of a kernel: 0 when the heap is full. Nothing is ever given back.
+    pub(crate) fn take_from_heap(&self, bytes: u64) -> u64 {
+        let Some((start, taken)) = &self.heap else { return 0 };
+        // 16 more bytes keep neighbours apart.
+        let size = bytes.saturating_add(31) & !15;
+        let grown = taken.fetch_update(Relaxed, Relaxed, |n| n.checked_add(size).filter(|n| *n <= HEAP_BYTES));
+        grown.map_or(0, |at| start + at)
+    }
+
     /// Address and size of variable `name` of `module`, once a kernel of that module has been launched.
     pub fn symbol(&self, module: &crate::Module, name: &str) -> Option<(u64, u64)> {
         let index = module.globals.iter().position(|g| g.name == name)?;
@@ -163,9 +197,20 @@ impl Memory {
         Some((address, module.globals[index].bytes))
     }
 
+    /// Number of the allocation an address points into, and the offset in it.
+    #[inline(always)]
+    pub(crate) fn split(address: u64) -> (usize, u64) {
+        ((address >> SLOT_BITS) as usize, address & ((1 << SLOT_BITS) - 1))
+    }
+
+    /// Start of allocation number `slot`.
+    pub(crate) fn join(slot: usize) -> u64 {
+        (slot as u64) << SLOT_BITS
+    }
+
     /// The allocation holding a whole range, and the offset in it.
     pub(crate) fn find(&self, address: u64, bytes: u64) -> Option<(&Allocation, u64)> {
-        let allocation = self.slots.get((address >> SLOT_BITS) as usize)?.as_ref()?;
+        let Slot::Live(allocation) = self.slots.get((address >> SLOT_BITS) as usize)? else { return None };
         let offset = address & ((1 << SLOT_BITS) - 1);
         (offset + bytes <= allocation.bytes).then_some((allocation, offset))
     }
@@ -178,19 +223,23 @@ impl Memory {
         })
     }
 
+    /// Whether `address` points into an allocation that is gone.
+    pub(crate) fn is_freed(&self, address: u64) -> bool {
+        let (slot, offset) = Memory::split(address);
+        matches!(self.slots.get(slot), Some(&Slot::Freed(bytes)) if offset < bytes)
+    }
+
     /// Describes what `address` points at, for errors.
     pub(crate) fn nearest(&self, address: u64) -> String {
         let slot = (address >> SLOT_BITS) as usize;
         let offset = address & ((1 << SLOT_BITS) - 1);
         match self.slots.get(slot) {
-            Some(Some(allocation)) => {
-                format!(
-                    "byte {offset} of the allocation of {} B at {:#x}",
-                    allocation.bytes,
-                    (slot as u64) << SLOT_BITS
-                )
+            Some(Slot::Live(Allocation { bytes, .. })) => {
+                format!("byte {offset} of the allocation of {bytes} B at {:#x}", (slot as u64) << SLOT_BITS)
             }
-            Some(None) if slot > 0 => "freed memory".into(),
+            Some(Slot::Freed(bytes)) => {
+                format!("byte {offset} of the allocation of {bytes} B at {:#x}, now freed", (slot as u64) << SLOT_BITS)
+            }
             // A negative offset borrows from the slot number.
             _ if address == 0 => "null".into(),
             _ => "no allocation".into(),

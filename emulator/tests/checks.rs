@@ -198,6 +198,15 @@ fn launches_no_device_accepts_are_refused() {
     assert!(matches!(e, LaunchError::Dimensions { .. }));
     let e = gpu.try_run("k", [1; 3], [1; 3], 1 << 20, &p).unwrap_err();
     assert!(matches!(e, LaunchError::SharedMemory { need_bytes, .. } if need_bytes == (1 << 20) + 1024));
+    // An A100 has less than an H100; both are refused what they have not.
+    let text = kernel("");
+    for (target, limit) in [("sm_80", 163), ("sm_86", 99), ("sm_90a", 227), ("sm_75", 64)] {
+        let mut gpu = Gpu::new(&text.replace("sm_80", target));
+        let dynamic = limit * 1024 - 1024;
+        assert!(gpu.try_run("k", [1; 3], [1; 3], dynamic, &p).is_ok(), "{target}");
+        let e = gpu.try_run("k", [1; 3], [1; 3], dynamic + 1, &p).unwrap_err();
+        assert!(matches!(&e, LaunchError::SharedMemory { target: t, .. } if t == target), "{e}");
+    }
     let e = gpu.try_run("k", [1; 3], [1; 3], 0, &[Arg::U32(0)]).unwrap_err();
     assert!(matches!(e, LaunchError::Argument { index: 0, .. }));
     let e = gpu.try_run("k", [1; 3], [1; 3], 0, &[]).unwrap_err();
@@ -246,7 +255,9 @@ fn host_copies_are_bounded_and_freed_memory_is_gone() {
     gpu.memory.free(buffer).unwrap();
     assert!(matches!(gpu.memory.free(buffer), Err(MemoryError::NotAllocated { .. })));
     let error = gpu.try_run("k", [1; 3], [1; 3], 0, &[Arg::U64(buffer)]).unwrap_err();
-    assert!(matches!(&error, LaunchError::OutOfBounds { nearest, .. } if nearest.contains("freed")), "{error}");
+    let LaunchError::UseAfterFree { address, ref allocation, .. } = error else { panic!("{error}") };
+    assert_eq!(address, buffer);
+    assert!(allocation.contains("byte 0 of the allocation of 12 B"), "{error}");
 }
 
 #[test]
@@ -278,6 +289,7 @@ fn blocks_that_wait_for_each_other_need_to_be_resident() {
             entry: "k",
             grid: [2, 1, 1],
             block: [32, 1, 1],
+            cluster: None,
             dynamic_smem_bytes: 0,
             args: &args,
         };

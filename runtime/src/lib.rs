@@ -36,7 +36,7 @@ mod session;
 mod tensor;
 mod weights;
 
-pub use device::{Arg, Backend, BufferId, Device, GraphId, KernelId, Slice};
+pub use device::{Arg, Backend, BufferId, Device, Emulation, GraphId, KernelId, LaunchLog, Slice};
 pub use error::{BindError, DeviceError, DynamicFault, InputFault, OpenError, RunError};
 pub use session::{HostTensors, RunOptions, RunOutput, RunStats, Session, State, StepTime};
 pub use tensor::{HostTensor, TensorError};

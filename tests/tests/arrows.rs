@@ -19,6 +19,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("enel-lower", Some(&["enel-ir", "enel-types", "enel-passes", "enel-bundle"])),
     ("enel-codegen", Some(&["enel-ir", "enel-types", "enel-passes", "enel-bundle", "enel-nvrtc"])),
     ("enel-emulator", Some(&[])),
+    ("enel-emulate", Some(&["enel-emulator", "enel-nvrtc"])),
     ("enel-runtime", Some(&["enel-types", "enel-bundle", "enel-emulator"])),
     ("enel-io", Some(&[])),
     ("enel-text", Some(&[])),

@@ -1,18 +1,22 @@
 //! What became of a graph? Prints any stage on the way to a plan, and what the plan costs.
 
 use super::FrontArgs;
-use crate::device::REPORTS;
+use super::counters::{self, Sizes};
+use crate::device::{self, REPORTS};
 use crate::outln;
 use crate::source;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use enel_bundle::{Bundle, Kernel, Plan, Step, flops, layout};
 use enel_codegen::render;
-use enel_ir::Dim;
+use enel_emulator::GPUS;
+use enel_ir::{Dim, Symbol};
 use enel_lower::{compile, divide};
+use enel_nvrtc::Arch;
 use enel_passes::REWRITES;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,13 +35,16 @@ pub enum Stage {
     Kernels,
     /// Where every temporary lies at these sizes.
     Memory,
+    /// What each kernel executes and moves at these sizes, counted on the emulator.
+    Counters,
 }
 
 /// Shows what the compiler makes of a graph, a preset or a bundle.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  enel-compile inspect enel-7b\n  enel-compile inspect net.tir --stage rewritten\n  \
-    enel-compile inspect enel-7b --without linear-before-gather --sym B=4 --json\n  enel-compile inspect --rewrites"
+    enel-compile inspect enel-7b --without linear-before-gather --sym B=4 --json\n  \
+    enel-compile inspect net.tir --stage counters --sym T=64 --gpu a100-80gb\n  enel-compile inspect --rewrites"
 )]
 pub struct InspectArgs {
     /// A .tir file, a preset (tiny, small, enel-135m, enel-7b, enel-13b) or a bundle.
@@ -49,6 +56,12 @@ pub struct InspectArgs {
     /// Symbol values the costs are for; others are at their smallest.
     #[arg(long = "sym", value_name = "NAME=VALUE")]
     pub symbols: Vec<String>,
+    /// For counters: an integer input, weight or state that holds one value everywhere; others count up evenly.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub fill: Vec<String>,
+    /// For counters: whose rates bound the time.
+    #[arg(long, default_value = GPUS[0].name)]
+    pub gpu: String,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -74,6 +87,9 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     let model = args.model.as_deref().context("a model is needed")?;
     if Path::new(model).is_file() && !model.ends_with(".tir") {
         let bundle = Bundle::read(Path::new(model)).with_context(|| format!("opening {model}"))?;
+        if args.stage == Stage::Counters {
+            return show_counters(args, bundle);
+        }
         return show_plans(args, &bundle.plans, &bundle.kernels, &bundle.meta[REPORTS]);
     }
     let source = source::load(model, args.front.mode.into())?;
@@ -98,6 +114,10 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
                 }
             }
         }
+        Stage::Counters => {
+            let graphs: Vec<_> = source.graphs.iter().collect();
+            return show_counters(args, device::build(&graphs, &config, &[Arch::COMPUTE_80])?);
+        }
         Stage::Summary | Stage::Plan | Stage::Kernels | Stage::Memory => {
             let graphs: Vec<_> = source.graphs.iter().collect();
             let compiled = compile(&graphs, &config)?;
@@ -105,6 +125,25 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn show_counters(args: &InspectArgs, bundle: Bundle) -> Result<()> {
+    let (gpu, fill) = (counters::gpu(&args.gpu)?, counters::fills(&args.fill)?);
+    let bundle = Arc::new(bundle);
+    let mut plans = Vec::new();
+    for plan in &bundle.plans {
+        let symbols = bindings(plan, &args.symbols)?;
+        let counts = counters::count(&bundle, plan, Sizes { symbols: &symbols, fill: &fill })?;
+        let rows: Vec<Value> = counts.iter().map(|counts| counters::row(counts, gpu)).collect();
+        let shown: Vec<String> = plan.symbols.iter().zip(&symbols).map(|(s, v)| format!("{}={v}", s.name)).collect();
+        if args.json {
+            plans.push(json!({ "name": plan.name, "symbols": shown.join(" "), "kernels": rows }));
+        } else {
+            outln!("plan {} at {}, bounds of {}", plan.name, shown.join(" "), gpu.name)?;
+            counters::table(&rows)?;
+        }
+    }
+    if args.json { crate::out::json(&json!({ "plans": plans })) } else { Ok(()) }
 }
 
 /// `reports` are what the assembler said, where there is machine code.
@@ -160,8 +199,7 @@ fn show_plans(args: &InspectArgs, plans: &[Plan], kernels: &[Kernel], reports: &
 
 /// Values for a plan's symbols: those given, the rest at their smallest.
 fn bindings(plan: &Plan, given: &[String]) -> Result<Vec<i64>> {
-    let mut values: Vec<i64> =
-        plan.symbols.iter().map(|s| (s.min + s.multiple - 1) / s.multiple * s.multiple).collect();
+    let mut values: Vec<i64> = plan.symbols.iter().map(Symbol::smallest).collect();
     for entry in given {
         let (name, value) = entry.split_once('=').with_context(|| format!("`{entry}` is not NAME=VALUE"))?;
         let value: i64 = value.parse().with_context(|| format!("`{value}` is no whole number"))?;

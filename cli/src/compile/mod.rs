@@ -1,6 +1,8 @@
 //! What does `enel-compile` do? One file per subcommand.
 
 pub mod build;
+pub mod counters;
+pub mod emulate;
 pub mod inspect;
 pub mod run;
 pub mod toolchain;

@@ -43,6 +43,11 @@ impl Arch {
         self.real
     }
 
+    /// The same with PTX as its only result: `compute_90a` for `sm_90a`.
+    pub fn to_virtual(self) -> Arch {
+        Arch { real: false, ..self }
+    }
+
     /// The compute capability times ten, 80 for `sm_80`.
     pub fn number(self) -> u16 {
         self.number

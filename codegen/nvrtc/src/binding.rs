@@ -82,6 +82,8 @@ pub(crate) struct Api {
     create: CreateFn,
     destroy: unsafe extern "C" fn(*mut nvrtcProgram) -> c_int,
     compile: unsafe extern "C" fn(nvrtcProgram, c_int, *const *const c_char) -> c_int,
+    ask_name: unsafe extern "C" fn(nvrtcProgram, *const c_char) -> c_int,
+    name_of: unsafe extern "C" fn(nvrtcProgram, *const c_char, *mut *const c_char) -> c_int,
     log: Blob,
     ptx: Blob,
     cubin: Blob,
@@ -128,6 +130,8 @@ impl Api {
             create: symbol!("nvrtcCreateProgram"),
             destroy: symbol!("nvrtcDestroyProgram"),
             compile: symbol!("nvrtcCompileProgram"),
+            ask_name: symbol!("nvrtcAddNameExpression"),
+            name_of: symbol!("nvrtcGetLoweredName"),
             log: Blob {
                 size: symbol!("nvrtcGetProgramLogSize"),
                 fill: symbol!("nvrtcGetProgramLog"),
@@ -171,7 +175,7 @@ impl Api {
     ) -> Result<Program<'a>, CallError> {
         let texts: Vec<*const c_char> = headers.iter().map(|(_, text)| text.as_ptr()).collect();
         let names: Vec<*const c_char> = headers.iter().map(|(name, _)| name.as_ptr()).collect();
-        let n_headers = c_int::try_from(headers.len()).expect("there are four headers");
+        let n_headers = c_int::try_from(headers.len()).expect("headers are a handful");
         let mut raw: nvrtcProgram = ptr::null_mut();
         // SAFETY: every pointer is to a NUL-terminated string or an array of `n_headers` of them. Whether NVRTC copies
         // them is not relied on: the program borrows the strings and owns the arrays until it is destroyed.
@@ -213,6 +217,26 @@ impl Program<'_> {
         let n_options = c_int::try_from(options.len()).expect("options are a handful");
         // SAFETY: the program is alive, and `options` points to `n_options` NUL-terminated strings that outlive the call.
         unsafe { (self.api.compile)(self.raw, n_options, options.as_ptr()) }
+    }
+
+    /// Asks for the kernel that `expression` names; before the compile.
+    pub(crate) fn ask_name(&self, expression: &CStr) -> Result<(), CallError> {
+        // SAFETY: the program is alive and NVRTC copies the NUL-terminated string.
+        let status = unsafe { (self.api.ask_name)(self.raw, expression.as_ptr()) };
+        self.api.check("nvrtcAddNameExpression", status)
+    }
+
+    /// The name in the PTX of an expression that was asked for; after the compile.
+    pub(crate) fn name_of(&self, expression: &CStr) -> Result<String, CallError> {
+        let mut name: *const c_char = ptr::null();
+        // SAFETY: the program is alive and both pointers are valid for the call.
+        let status = unsafe { (self.api.name_of)(self.raw, expression.as_ptr(), &mut name) };
+        self.api.check("nvrtcGetLoweredName", status)?;
+        if name.is_null() {
+            return Ok(String::new());
+        }
+        // SAFETY: not null after success, NUL-terminated, and owned by the program, which is alive.
+        Ok(unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
     }
 
     /// What the compiler and the assembler said.

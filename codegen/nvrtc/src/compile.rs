@@ -196,6 +196,14 @@ impl Compiler {
         &self.archs
     }
 
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
+    }
+
+    pub(crate) fn headers(&self) -> &[(CString, CString)] {
+        &self.headers
+    }
+
     /// The address of a unit's result: a hash of all that can change it.
     pub fn key(&self, unit: &Unit<'_>) -> CacheKey {
         let mut hash = Sha256::new();
@@ -289,7 +297,7 @@ impl fmt::Display for CompileError {
 impl std::error::Error for CompileError {}
 
 /// Tells a refused text from a refused assembly: the front end leaves no PTX when it fails.
-fn explain(unit: &Unit<'_>, file: &str, log: &str, ptx: &str) -> CompileError {
+pub(crate) fn explain(unit: &Unit<'_>, file: &str, log: &str, ptx: &str) -> CompileError {
     let (kernel, source) = (unit.name.to_owned(), unit.source.to_owned());
     if ptx.is_empty() {
         let mut diagnostics = diagnose::front_end(log, file);
@@ -362,7 +370,7 @@ fn options(unit: &Unit<'_>) -> Vec<String> {
 }
 
 /// The name a unit is compiled under: absolute, so that the working directory is not put in front of it.
-fn file_name(name: &str) -> String {
+pub(crate) fn file_name(name: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' };
     format!("/enel/{}.cu", name.chars().map(keep).collect::<String>())
 }
@@ -378,7 +386,7 @@ fn header(path: &std::path::Path, name: &str) -> io::Result<CString> {
     CString::new(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it has a NUL byte"))
 }
 
-fn without_timings(log: &str) -> String {
+pub(crate) fn without_timings(log: &str) -> String {
     let mut kept = String::with_capacity(log.len());
     for line in log.lines().filter(|line| !line.contains(" : Compile time = ")) {
         kept.push_str(line);

@@ -1,7 +1,7 @@
 //! How does CUDA C++ text become PTX and cubins on a machine that may have no GPU?
 //!
 //! Reading order: `locate` finds an NVRTC, `install` fetches one, `binding` is the only unsafe file, `compile` is one
-//! call, `diagnose` and `report` read what the compiler said, `cache` remembers it, `queue` runs many.
+//! call (`foreign` one for texts of others), `diagnose` and `report` read what the compiler said, `cache` remembers it, `queue` runs many.
 //! Law: same text, options, headers and compiler give the same bytes on every machine and from every folder.
 //!
 //! # What was found out about NVRTC 13.0 (V13.0.88) and is relied on here
@@ -30,6 +30,7 @@ mod cache;
 mod compile;
 mod diagnose;
 mod elf;
+mod foreign;
 mod install;
 mod locate;
 mod queue;
@@ -41,6 +42,7 @@ pub use cache::{Cache, CacheError, CacheKey, Lookup, Pruned};
 pub use compile::{CompileError, Compiled, Compiler, OpenError, Options, Unit};
 pub use diagnose::{Diagnostic, Severity};
 pub use elf::ElfError;
+pub use foreign::{Foreign, Translated};
 pub use install::{EnsureError, InstallError, InstallEvent, Package, ensure, install, install_with};
 pub use locate::{HEADERS, LocateError, Looked, MAJOR, Search, Source, Toolchain, Why, locate};
 pub use queue::{Finished, Outcome, compile_all};

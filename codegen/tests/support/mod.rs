@@ -81,6 +81,7 @@ pub(crate) fn run(cases: &[&Case], compiler: &Compiler, seed: u64) -> Result<Vec
         entry: &launch.entry,
         grid: [launch.blocks(&sizes) as u32, 1, 1],
         block: [launch.threads, 1, 1],
+        cluster: None,
         dynamic_smem_bytes: launch.smem_bytes,
         args: &args,
     };

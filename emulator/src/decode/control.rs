@@ -1,7 +1,6 @@
 //! Which operations do branches, calls, barriers and warp-wide instructions decode to?
 
-use super::Symbol;
-use super::func::{Bank, Decoder, Local};
+use super::func::{Bank, Decoder};
 use super::mods::Mods;
 use super::op::*;
 use crate::error::ParseError;
@@ -31,10 +30,10 @@ impl Decoder<'_> {
             "trap" => Op::Trap,
             "brkpt" => Op::Trap,
             "membar" | "fence" => {
-                for part in ["gl", "cta", "sys", "gpu", "cluster", "sc", "acq_rel", "acquire", "release"] {
+                for part in ["sc", "acq_rel", "acquire", "release"] {
                     mods.take(part);
                 }
-                Op::Nop
+                Op::Fence(super::memory::take_reach(mods))
             }
             "nanosleep" | "pmevent" => {
                 mods.take("mask");
@@ -68,46 +67,6 @@ impl Decoder<'_> {
         };
         self.fix_later(labels, mods.line);
         Ok(Op::BrxIdx { idx, targets: Box::default() })
-    }
-
-    fn call(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Op> {
-        mods.take("uni");
-        let (results, rest) = match ops {
-            [Operand::List(results), rest @ ..] => (results.as_slice(), rest),
-            rest => (&[][..], rest),
-        };
-        let name = match rest.first() {
-            Some(Operand::Name(name)) => name,
-            _ => return Err(mods.unknown("no function name")),
-        };
-        let callee = match self.lookup(name) {
-            Some(Local::Module(Symbol::Function(index))) => index,
-            Some(_) => {
-                return Err(ParseError::Unsupported { line: mods.line, text: "a call through a register".into() });
-            }
-            None => return Err(ParseError::Undeclared { line: mods.line, name: name.clone() }),
-        };
-        let args = match rest.get(1) {
-            Some(Operand::List(args)) => args.as_slice(),
-            None => &[],
-            Some(other) => return Err(self.bad(mods, "arguments in parentheses", other)),
-        };
-        let call = Call { callee, args: self.slots(args, mods)?, results: self.slots(results, mods)? };
-        Ok(Op::Call(Box::new(call)))
-    }
-
-    fn slots(&mut self, list: &[Operand], mods: &Mods<'_>) -> Decoded<Vec<(u32, u32)>> {
-        let mut slots = Vec::with_capacity(list.len());
-        for operand in list {
-            match operand {
-                Operand::Name(name) => match self.lookup(name) {
-                    Some(Local::Frame(offset, bytes)) => slots.push((offset, bytes)),
-                    _ => return Err(self.bad(mods, "a parameter variable", operand)),
-                },
-                _ => return Err(self.bad(mods, "a parameter variable", operand)),
-            }
-        }
-        Ok(slots)
     }
 
     fn barrier(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Op> {

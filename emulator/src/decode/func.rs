@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::class::class;
 use super::mods::Mods;
 use super::op::{Addr, Const, Instr, MemSpace, Op, PSrc, R, Special};
 use super::{Builder, Frame, MAX_INSTRUCTIONS, MAX_LOCAL_BYTES, MAX_PARAM_BYTES, Symbol};
 use crate::error::ParseError;
+use crate::memory::{FUNCTION_TAG, TAG_MASK};
 use crate::syntax::ast::{Function, Guard, Operand, Stmt, StmtKind, Ty, Var, VarSpace};
 
 /// Register banks.
@@ -83,6 +85,18 @@ pub(crate) fn decode(builder: &mut Builder, function: &Function) -> Decoded<Fram
     decoder.push(Op::Ret, 0, line)?;
     decoder.patch()?;
     Ok(decoder.frame)
+}
+
+/// What a pointer to function `id` holds; no address of memory looks like it.
+pub(crate) fn function_address(id: usize) -> u64 {
+    FUNCTION_TAG | (id as u64 + 1) << 4
+}
+
+/// The function a pointer names, of `n`.
+pub(crate) fn function_at(address: u64, n: usize) -> Option<usize> {
+    let id = (address & !TAG_MASK) >> 4;
+    let is_one = address & TAG_MASK == FUNCTION_TAG && address & 0xf == 0 && (1..=n as u64).contains(&id);
+    is_one.then(|| id as usize - 1)
 }
 
 fn bank_of(ty: Ty) -> Bank {
@@ -231,11 +245,14 @@ impl Decoder<'_> {
                 limit_bytes: MAX_INSTRUCTIONS as u64,
             });
         }
-        self.builder.code.push(Instr { op, guard, line, loc: self.loc });
+        self.builder.code.push(Instr { class: class(&op), op, guard, line, loc: self.loc });
         Ok(())
     }
 
     fn decode_op(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Op> {
+        if let Some(op) = self.hopper(mods, ops)? {
+            return Ok(op);
+        }
         if let Some(op) = self.control(mods, ops)? {
             return Ok(op);
         }
@@ -402,7 +419,8 @@ impl Decoder<'_> {
             Local::Param(at) => Some(Const::ParamAddr(i64::from(at).wrapping_add(offset))),
             Local::Module(Symbol::Global(id)) => Some(Const::Global(id, offset)),
             Local::Module(Symbol::Shared(id)) => Some(Const::Shared(id, offset)),
-            Local::Module(Symbol::Function(_)) | Local::Reg(..) | Local::Range(..) => None,
+            Local::Module(Symbol::Function(id)) => Some(Const::Bits(function_address(id))),
+            Local::Module(Symbol::Builtin(_)) | Local::Reg(..) | Local::Range(..) => None,
         }
     }
 
@@ -410,6 +428,7 @@ impl Decoder<'_> {
         Ok(match operand {
             Operand::Int(bits) | Operand::F64(bits) => Some(Const::Bits(*bits)),
             Operand::F32(bits) => Some(Const::Bits(u64::from(*bits))),
+            Operand::Name(name) if name == "WARP_SZ" => Some(Const::Bits(32)),
             Operand::Name(name) => match special(name) {
                 Some(special) => Some(Const::Special(special)),
                 None => {
@@ -587,23 +606,20 @@ fn special(name: &str) -> Option<Special> {
         "%lanemask_ge" => Special::LaneMaskGe,
         "%dynamic_smem_size" => Special::DynamicSmem,
         "%total_smem_size" => Special::TotalSmem,
-        // Without clusters every block is a cluster of one.
-        "%cluster_ctarank" | "%cluster_ctaid.x" | "%cluster_ctaid.y" | "%cluster_ctaid.z" | "%tid.w" | "%ctaid.w" => {
-            Special::Zero
-        }
-        "%cluster_nctarank" | "%cluster_nctaid.x" | "%cluster_nctaid.y" | "%cluster_nctaid.z" | "WARP_SZ" => match name
-        {
-            "WARP_SZ" => return None,
-            _ => Special::One,
-        },
+        "%cluster_ctarank" => Special::ClusterCtarank,
+        "%cluster_nctarank" => Special::ClusterNctarank,
+        "%tid.w" | "%ctaid.w" => Special::Zero,
+        "%ntid.w" | "%nctaid.w" => Special::One,
         _ => {
             return axis(name, "%tid")
                 .map(Special::Tid)
                 .or_else(|| axis(name, "%ntid").map(Special::Ntid))
                 .or_else(|| axis(name, "%ctaid").map(Special::Ctaid))
                 .or_else(|| axis(name, "%nctaid").map(Special::Nctaid))
-                .or_else(|| axis(name, "%clusterid").map(Special::Ctaid))
-                .or_else(|| axis(name, "%nclusterid").map(Special::Nctaid));
+                .or_else(|| axis(name, "%clusterid").map(Special::ClusterId))
+                .or_else(|| axis(name, "%nclusterid").map(Special::NClusterId))
+                .or_else(|| axis(name, "%cluster_ctaid").map(Special::ClusterCtaid))
+                .or_else(|| axis(name, "%cluster_nctaid").map(Special::ClusterNctaid));
         }
     };
     Some(named)

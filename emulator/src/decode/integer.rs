@@ -112,7 +112,14 @@ impl Decoder<'_> {
                 mods.take("clamp");
                 self.bin32(Bin32::Bmsk, Ty::B32, mods, ops)?
             }
-            "szext" => return Ok(None),
+            "szext" => {
+                if !mods.take("clamp") {
+                    return Err(mods.unknown("forms without `.clamp`"));
+                }
+                let op = if mods.ty(0)?.is_signed() { Bin32::SzextS } else { Bin32::SzextU };
+                self.bin32(op, Ty::B32, mods, ops)?
+            }
+            "fns" => self.tri32(Tri32::Fns, mods, ops)?,
             "dp4a" | "dp2a" => {
                 let a_signed = mods.ty(0)?.is_signed();
                 let b_signed = mods.ty(1)?.is_signed();
@@ -136,7 +143,7 @@ impl Decoder<'_> {
                     &[
                         ("global", MemSpace::Global),
                         ("shared", MemSpace::Shared),
-                        ("shared::cta", MemSpace::Shared),
+                        ("shared::cluster", MemSpace::Shared),
                         ("local", MemSpace::Local),
                         ("const", MemSpace::Global),
                         ("param", MemSpace::Param),
@@ -303,6 +310,7 @@ impl Decoder<'_> {
             "not" => (word(Un32::Not16, Un32::Not), Un64::Not),
             "neg" => (word(Un32::Neg16, Un32::Neg), Un64::Neg),
             "abs" => (word(Un32::Abs16, Un32::Abs), Un64::Abs),
+            "cnot" if ty.bytes() < 8 => (Un32::Cnot, Un64::Not),
             _ => return Err(mods.unknown(format!("`{name}`"))),
         };
         if ty.bytes() == 8 { self.un64(op64, mods, ops) } else { self.un32(op32, mods, ops) }
@@ -544,6 +552,7 @@ impl Decoder<'_> {
                 ("const", 0),
                 ("shared", crate::memory::SHARED_TAG),
                 ("shared::cta", crate::memory::SHARED_TAG),
+                ("shared::cluster", crate::memory::SHARED_TAG),
                 ("local", crate::memory::LOCAL_TAG),
                 ("param", crate::memory::PARAM_TAG),
             ],

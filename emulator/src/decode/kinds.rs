@@ -28,6 +28,8 @@ pub(crate) enum Un32 {
     Mov,
     Not,
     Not16,
+    /// 1 for 0, else 0.
+    Cnot,
     Neg,
     Neg16,
     Abs,
@@ -80,6 +82,8 @@ pub(crate) enum Bin32 {
     Shl16,
     ShrS16,
     Bmsk,
+    SzextS,
+    SzextU,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +105,8 @@ pub(crate) enum Tri32 {
     Lop3(u8),
     SadS,
     SadU,
+    /// Mask, base, offset.
+    Fns,
     Dp4a {
         a_signed: bool,
         b_signed: bool,

@@ -8,11 +8,12 @@ use crate::syntax::ast::{Operand, Ty};
 
 type Decoded<T> = Result<T, ParseError>;
 
-const SPACES: [(&str, MemSpace); 8] = [
+const SPACES: [(&str, MemSpace); 9] = [
     ("global", MemSpace::Global),
     ("const", MemSpace::Global),
     ("shared", MemSpace::Shared),
     ("shared::cta", MemSpace::Shared),
+    ("shared::cluster", MemSpace::Shared),
     ("local", MemSpace::Local),
     ("param", MemSpace::Param),
     ("param::entry", MemSpace::Param),
@@ -20,7 +21,7 @@ const SPACES: [(&str, MemSpace); 8] = [
 ];
 
 /// Modifiers that change speed or ordering but not what one emulated access returns.
-const HINTS: [&str; 24] = [
+const HINTS: [&str; 20] = [
     "nc",
     "ca",
     "cg",
@@ -30,10 +31,6 @@ const HINTS: [&str; 24] = [
     "wb",
     "wt",
     "weak",
-    "cta",
-    "cluster",
-    "gpu",
-    "sys",
     "L1::evict_normal",
     "L1::evict_unchanged",
     "L1::evict_first",
@@ -53,12 +50,21 @@ fn drop_hints(mods: &mut Mods<'_>) {
     }
 }
 
-fn take_order(mods: &mut Mods<'_>) -> bool {
-    let mut strong = false;
-    for order in ["volatile", "relaxed", "acquire", "release", "acq_rel"] {
-        strong |= mods.take(order);
+/// Ordering and scope; `volatile` is relaxed with the widest scope.
+fn take_order(mods: &mut Mods<'_>) -> MemOrder {
+    let both = mods.take("acq_rel");
+    let (acquire, release) = (mods.take("acquire") | both, mods.take("release") | both);
+    let plain = mods.take("volatile") | mods.take("mmio") | mods.take("relaxed");
+    MemOrder { strong: plain | acquire | release, acquire, release, reach: take_reach(mods) }
+}
+
+/// Scope of an access or fence.
+pub(crate) fn take_reach(mods: &mut Mods<'_>) -> Reach {
+    let near = mods.take("cta");
+    for wide in ["cluster", "gpu", "gl", "sys"] {
+        mods.take(wide);
     }
-    strong
+    if near { Reach::Block } else { Reach::Device }
 }
 
 impl Decoder<'_> {
@@ -69,7 +75,18 @@ impl Decoder<'_> {
             "st" => self.store(mods, ops)?,
             "atom" | "red" if !mods.rest().any(|p| p == "async") => self.atom(mods, ops)?,
             "prefetch" | "prefetchu" | "applypriority" | "discard" => {
-                let known = ["global", "local", "L1", "L2", "L2::evict_last", "L2::evict_normal"];
+                let known = [
+                    "global",
+                    "local",
+                    "L1",
+                    "L2",
+                    "L2::evict_last",
+                    "L2::evict_normal",
+                    "L2::128B",
+                    "tensormap",
+                    "param",
+                    "const",
+                ];
                 for part in known {
                     mods.take(part);
                 }
@@ -120,7 +137,7 @@ impl Decoder<'_> {
         let space = self.space(mods);
         let n = Self::vector_len(mods);
         drop_hints(mods);
-        let strong = take_order(mods);
+        let order = take_order(mods);
         let parts = self.vector(n, self.arg(mods, ops, 0)?, mods)?;
         let wide = self.is_wide(ty, parts, mods)?;
         let mut dst = [0; 4];
@@ -134,7 +151,7 @@ impl Decoder<'_> {
             wide,
             n,
             short: !wide && self.is_short(dst[0]),
-            strong,
+            order,
         };
         if let (MemSpace::Param, 1, Operand::Memory(base, offset)) = (space, n, self.arg(mods, ops, 1)?)
             && let Operand::Name(name) = base.as_ref()
@@ -157,7 +174,7 @@ impl Decoder<'_> {
         let space = self.space(mods);
         let n = Self::vector_len(mods);
         drop_hints(mods);
-        let strong = take_order(mods);
+        let order = take_order(mods);
         let addr = self.address(space, self.arg(mods, ops, 0)?, mods)?;
         if addr.space == MemSpace::Param {
             return Err(mods.unknown("a store to kernel parameters"));
@@ -172,14 +189,14 @@ impl Decoder<'_> {
                 (false, _) => self.s32(part, mods)?,
             };
         }
-        Ok(Op::St { elem: Elem { bytes: ty.bytes() as u8, signed: false, wide, n, short: false, strong }, src, addr })
+        Ok(Op::St { elem: Elem { bytes: ty.bytes() as u8, signed: false, wide, n, short: false, order }, src, addr })
     }
 
     fn atom(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Op> {
         let (ty, is_red) = (mods.ty(0)?, mods.name() == "red");
         let space = self.space(mods);
         drop_hints(mods);
-        take_order(mods);
+        let order = MemOrder { strong: true, ..take_order(mods) };
         let (signed, float) = (ty.is_signed(), !ty.is_int());
         let pick = |s, u, f| match (float, signed) {
             (true, _) => f,
@@ -211,7 +228,7 @@ impl Decoder<'_> {
         let addr = self.address(space, self.arg(mods, ops, shift)?, mods)?;
         let b = self.src(ty, self.arg(mods, ops, shift + 1)?, mods)?;
         let c = if op == AtomOp::Cas { self.src(ty, self.arg(mods, ops, shift + 2)?, mods)? } else { b };
-        Ok(Op::Atom(Box::new(Atom { op, ty, wide: ty.bytes() == 8, d, addr, b, c })))
+        Ok(Op::Atom(Box::new(Atom { op, ty, wide: ty.bytes() == 8, d, addr, b, c, order })))
     }
 
     fn copy(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Option<Op>> {

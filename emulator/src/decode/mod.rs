@@ -2,15 +2,21 @@
 //!
 //! Every name is resolved, every function gets a frame layout, all code lies in one array. Read [`op`] first.
 
+mod bulk;
+mod call;
+mod class;
 mod control;
 mod float;
-mod func;
+pub(crate) mod func;
+mod hopper;
+pub(crate) mod hopper_op;
 mod integer;
 pub(crate) mod kinds;
 mod memory;
 mod mods;
 pub(crate) mod op;
 mod tensor;
+mod wgmma;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +28,20 @@ use op::{Const, Instr};
 
 /// Shared memory one block can have on any device known today, in bytes (CUDA programming guide, compute capability 9.0).
 pub(crate) const MAX_SHARED_BYTES: u64 = 227 * 1024;
+
+/// Shared memory one block can have on `target` (`sm_80`), in bytes; the most of all where the name says nothing.
+///
+/// **Source** CUDA C++ programming guide 13.0, technical specifications per compute capability.
+pub(crate) fn shared_limit(target: &str) -> u64 {
+    let digits: String = target.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    1024 * match digits.parse::<u32>() {
+        Ok(70 | 72) => 96,
+        Ok(75) => 64,
+        Ok(80 | 87) => 163,
+        Ok(86 | 89 | 120 | 121) => 99,
+        _ => return MAX_SHARED_BYTES,
+    }
+}
 /// Local memory of one thread (CUDA programming guide, technical specifications).
 pub(crate) const MAX_LOCAL_BYTES: u32 = 512 * 1024;
 /// Module variables of one module; a guard against absurd texts, not a device limit.
@@ -39,8 +59,13 @@ pub struct Module {
     pub(crate) functions: Vec<Frame>,
     pub(crate) globals: Vec<GlobalVar>,
     pub(crate) shared: Vec<SharedVar>,
+    /// Shared variables that belong to no kernel alone come first.
+    pub(crate) n_common_shared: usize,
     pub(crate) locations: Vec<(u32, u32)>,
     pub(crate) files: HashMap<u32, String>,
+    pub(crate) target: String,
+    /// Names of the functions, in the order of `functions`.
+    pub(crate) names: Vec<String>,
     entries: Vec<Entry>,
 }
 
@@ -57,7 +82,11 @@ pub struct Entry {
     pub reqntid: Option<[u32; 3]>,
     /// Largest block the kernel was compiled for (`.maxntid`).
     pub maxntid: Option<[u32; 3]>,
+    /// Blocks of a cluster, where the kernel fixes them (`.reqnctapercluster`).
+    pub reqnctapercluster: Option<[u32; 3]>,
     pub(crate) function: usize,
+    /// First and last-plus-one of its own shared variables.
+    pub(crate) own_shared: (usize, usize),
 }
 
 /// A kernel parameter.
@@ -100,6 +129,8 @@ pub(crate) struct GlobalVar {
 /// A variable in shared memory.
 #[derive(Debug)]
 pub(crate) struct SharedVar {
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
     /// Offset in the block's shared memory; of no meaning for dynamic ones.
     pub(crate) offset: u32,
     pub(crate) align: u32,
@@ -112,6 +143,8 @@ pub(crate) enum Symbol {
     Global(usize),
     Shared(usize),
     Function(usize),
+    /// Index into the table of functions that need no body.
+    Builtin(usize),
 }
 
 /// Everything known while functions are decoded.
@@ -144,7 +177,8 @@ impl Builder {
             if !is_dynamic {
                 self.shared_bytes = offset + var.bytes();
             }
-            self.shared.push(SharedVar { offset: offset as u32, align: var.align, is_dynamic });
+            let (name, bytes) = (var.name.clone(), var.bytes());
+            self.shared.push(SharedVar { name, bytes, offset: offset as u32, align: var.align, is_dynamic });
             return Ok(Symbol::Shared(self.shared.len() - 1));
         }
         self.global_bytes = self.global_bytes.saturating_add(var.bytes());
@@ -171,14 +205,18 @@ impl Module {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let text = parser::parse(ptx)?;
         let (builder, functions, entries) = build(&text)?;
+        let n_common_shared = entries.first().map_or(builder.shared.len(), |e| e.own_shared.0);
         Ok(Module {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             code: builder.code,
             functions,
             globals: builder.globals,
             shared: builder.shared,
+            n_common_shared,
             locations: builder.locations,
+            names: text.functions.iter().filter(|f| f.body.is_some()).map(|f| f.name.clone()).collect(),
             files: text.files,
+            target: text.target,
             entries,
         })
     }
@@ -191,6 +229,12 @@ impl Module {
     /// The kernel called `name`.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|e| e.name == name)
+    }
+
+    /// Whether some kernel asks for memory of its own.
+    pub(crate) fn uses_heap(&self) -> bool {
+        let is_malloc = |call: &op::Call| call.target == op::Target::Builtin(op::Builtin::Malloc);
+        self.code.iter().any(|i| matches!(&i.op, op::Op::Call(call) if is_malloc(call)))
     }
 
     /// Source file and line of instruction `pc`, where the text has `.loc`.
@@ -219,9 +263,15 @@ fn build(text: &Text) -> Result<Built, ParseError> {
             return Err(ParseError::Duplicate { line: var.line, name: var.name.clone() });
         }
     }
+    for function in text.functions.iter().filter(|f| f.body.is_none()) {
+        if let Some(index) = call::builtin(&function.name) {
+            builder.symbols.insert(function.name.clone(), Symbol::Builtin(index));
+        }
+    }
     let bodies: Vec<&Function> = text.functions.iter().filter(|f| f.body.is_some()).collect();
     for (index, function) in bodies.iter().enumerate() {
-        if builder.symbols.insert(function.name.clone(), Symbol::Function(index)).is_some() {
+        let before = builder.symbols.insert(function.name.clone(), Symbol::Function(index));
+        if before.is_some_and(|symbol| !matches!(symbol, Symbol::Builtin(_))) {
             return Err(ParseError::Duplicate { line: function.line, name: function.name.clone() });
         }
     }
@@ -234,6 +284,7 @@ fn build(text: &Text) -> Result<Built, ParseError> {
     let common_shared = builder.shared_bytes;
     for (index, function) in bodies.iter().enumerate().filter(|(_, f)| f.is_entry) {
         builder.shared_bytes = common_shared;
+        let first_shared = builder.shared.len();
         frames[index] = func::decode(&mut builder, function)?;
         let mut params = Vec::new();
         for (var, &(offset, bytes)) in function.params.iter().zip(&frames[index].params) {
@@ -245,7 +296,9 @@ fn build(text: &Text) -> Result<Built, ParseError> {
             static_smem_bytes: builder.shared_bytes as u32,
             reqntid: function.reqntid,
             maxntid: function.maxntid,
+            reqnctapercluster: function.reqnctapercluster,
             function: index,
+            own_shared: (first_shared, builder.shared.len()),
         });
     }
     check_calls(&builder, &frames)?;
@@ -256,7 +309,8 @@ fn build(text: &Text) -> Result<Built, ParseError> {
 fn check_calls(builder: &Builder, frames: &[Frame]) -> Result<(), ParseError> {
     for instr in &builder.code {
         let op::Op::Call(call) = &instr.op else { continue };
-        let callee = &frames[call.callee];
+        let op::Target::Function(callee) = call.target else { continue };
+        let callee = &frames[callee];
         let sizes = |list: &[(u32, u32)]| list.iter().map(|&(_, bytes)| bytes).collect::<Vec<_>>();
         if sizes(&call.args) != sizes(&callee.params) || sizes(&call.results) != sizes(&callee.returns) {
             return Err(ParseError::Operand {

@@ -4,6 +4,7 @@
 //! so no instruction needs to ask what kind of operand it has. 16-bit values live zero-extended in the 32-bit bank.
 
 pub(crate) use super::kinds::*;
+use crate::stats::Class;
 use crate::syntax::ast::Ty;
 
 /// Index into a register bank, relative to the frame.
@@ -56,6 +57,21 @@ pub(crate) struct Cvt {
     pub(crate) relu: bool,
 }
 
+/// 8-bit float formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fp8 {
+    E4m3,
+    E5m2,
+}
+
+/// Conversions of pairs of 8-bit floats.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CvtFp8 {
+    FromF32 { ty: Fp8, relu: bool, d: R, hi: R, lo: R },
+    FromF16 { ty: Fp8, relu: bool, d: R, a: R },
+    ToF16 { ty: Fp8, relu: bool, d: R, a: R },
+}
+
 /// State space of an access, after decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MemSpace {
@@ -75,6 +91,25 @@ pub(crate) struct Addr {
     pub(crate) offset: i32,
 }
 
+/// Whom a fence or a strong access orders: the threads of the block, or all.
+///
+/// Cluster scope counts as all: what it leaves out is another cluster, which is rarely what is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Block,
+    Device,
+}
+
+/// How an access takes part in the order of memory (PTX ISA 9.0, sections 8.3 and 8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemOrder {
+    /// Relaxed, volatile or more.
+    pub(crate) strong: bool,
+    pub(crate) acquire: bool,
+    pub(crate) release: bool,
+    pub(crate) reach: Reach,
+}
+
 /// Element of a load or store: bytes in memory, bank of the registers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Elem {
@@ -85,8 +120,8 @@ pub(crate) struct Elem {
     pub(crate) n: u8,
     /// Registers have 16 bits.
     pub(crate) short: bool,
-    /// 64-bit volatile and ordered accesses must not tear against atomics.
-    pub(crate) strong: bool,
+    /// 64-bit strong accesses must not tear against atomics.
+    pub(crate) order: MemOrder,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +153,7 @@ pub(crate) struct Atom {
     pub(crate) addr: Addr,
     pub(crate) b: R,
     pub(crate) c: R,
+    pub(crate) order: MemOrder,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,6 +254,8 @@ pub(crate) enum MmaTy {
     Tf32,
     S8,
     U8,
+    E4m3,
+    E5m2,
 }
 
 /// `mma.sync`; shapes m16n8kK.
@@ -279,10 +317,28 @@ pub(crate) struct WmmaMma {
     pub(crate) c: Vec<R>,
 }
 
-/// A call: callee and copies between parameter areas (from, to, bytes).
+/// Functions of the device's own library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Builtin {
+    Printf,
+    AssertFail,
+    Malloc,
+    Free,
+}
+
+/// What a call calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Function(usize),
+    /// The address in a register of the 64-bit bank.
+    Register(R),
+    Builtin(Builtin),
+}
+
+/// A call: what it calls, and where arguments and results lie in the caller's frame (offset, bytes).
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    pub(crate) callee: usize,
+    pub(crate) target: Target,
     /// Caller offsets of the arguments.
     pub(crate) args: Vec<(u32, u32)>,
     /// Caller offsets of the results.
@@ -386,6 +442,7 @@ pub(crate) enum Op {
         hi: R,
         lo: R,
     },
+    CvtFp8(CvtFp8),
     SetP {
         cmp: Cmp,
         d: R,
@@ -475,6 +532,8 @@ pub(crate) enum Op {
     Mma(Box<Mma>),
     WmmaMove(Box<WmmaMove>),
     WmmaMma(Box<WmmaMma>),
+    /// Instructions of compute capability 9.0.
+    Hopper(Box<super::hopper_op::Hopper>),
     ActiveMask {
         d: R,
     },
@@ -487,6 +546,7 @@ pub(crate) enum Op {
         mask: R,
     },
     Bar(Bar),
+    Fence(Reach),
     Bra(u32),
     BrxIdx {
         idx: R,
@@ -505,6 +565,12 @@ pub(crate) enum Special {
     Ntid(u8),
     Ctaid(u8),
     Nctaid(u8),
+    ClusterId(u8),
+    NClusterId(u8),
+    ClusterCtaid(u8),
+    ClusterNctaid(u8),
+    ClusterCtarank,
+    ClusterNctarank,
     LaneId,
     WarpId,
     NWarpId,
@@ -550,6 +616,7 @@ pub(crate) struct Instr {
     /// 0 for none; else index*2 + negated + 1.
     pub(crate) guard: u32,
     pub(crate) line: u32,
+    pub(crate) class: Class,
     /// Index into the module's locations, 0 for none.
     pub(crate) loc: u32,
 }

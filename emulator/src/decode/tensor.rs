@@ -15,8 +15,16 @@ fn mma_ty(ty: Ty) -> Option<MmaTy> {
         Ty::Tf32 => MmaTy::Tf32,
         Ty::S8 => MmaTy::S8,
         Ty::U8 => MmaTy::U8,
+        Ty::E4m3 => MmaTy::E4m3,
+        Ty::E5m2 => MmaTy::E5m2,
         _ => return None,
     })
+}
+
+/// Element types of `wmma` with this K.
+fn wmma_ty(ty: Ty, k: u8) -> Option<MmaTy> {
+    let is_known = |ty: &MmaTy| !matches!(ty, MmaTy::E4m3 | MmaTy::E5m2) && (*ty == MmaTy::Tf32) == (k == 8);
+    mma_ty(ty).filter(is_known)
 }
 
 impl Decoder<'_> {
@@ -80,18 +88,23 @@ impl Decoder<'_> {
             (MmaTy::F16 | MmaTy::Bf16, 8) => (2, 1),
             (MmaTy::Tf32, 8) => (4, 2),
             (MmaTy::Tf32, 4) => (2, 1),
-            (MmaTy::S8 | MmaTy::U8, 32) => (4, 2),
-            (MmaTy::S8 | MmaTy::U8, 16) => (2, 1),
+            (MmaTy::S8 | MmaTy::U8 | MmaTy::E4m3 | MmaTy::E5m2, 32) => (4, 2),
+            (MmaTy::S8 | MmaTy::U8 | MmaTy::E4m3 | MmaTy::E5m2, 16) => (2, 1),
             _ => return Err(mods.unknown("this shape with this element type")),
         };
         let integer = matches!(a_ty, MmaTy::S8 | MmaTy::U8);
+        let fp8 = matches!(a_ty, MmaTy::E4m3 | MmaTy::E5m2);
         let sum_ok = |ty| match ty {
             Ty::F32 => !integer,
-            Ty::F16 => a_ty == MmaTy::F16,
+            Ty::F16 => a_ty == MmaTy::F16 || fp8,
             Ty::S32 => integer,
             _ => false,
         };
-        if !sum_ok(d_ty) || !sum_ok(c_ty) || (a_ty != b_ty && !integer) {
+        if !sum_ok(d_ty)
+            || !sum_ok(c_ty)
+            || (a_ty != b_ty && !integer && !fp8)
+            || fp8 != matches!(b_ty, MmaTy::E4m3 | MmaTy::E5m2)
+        {
             return Err(mods.unknown("this mix of types"));
         }
         if integer && mods.take("satfinite") {
@@ -126,7 +139,12 @@ impl Decoder<'_> {
 
     fn wmma(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Op> {
         let (m, n, k) = mods.need_one(
-            &[("m16n16k16", (16u8, 16u8, 16u8)), ("m32n8k16", (32, 8, 16)), ("m8n32k16", (8, 32, 16))],
+            &[
+                ("m16n16k16", (16u8, 16u8, 16u8)),
+                ("m32n8k16", (32, 8, 16)),
+                ("m8n32k16", (8, 32, 16)),
+                ("m16n16k8", (16, 16, 8)),
+            ],
             "shape",
         )?;
         if mods.take("mma") {
@@ -140,12 +158,19 @@ impl Decoder<'_> {
                 [d, a, b, c] if a == b => (d, a, c),
                 _ => return Err(mods.unknown("this mix of types")),
             };
-            let ty = match a_ty {
-                Ty::F16 => MmaTy::F16,
-                Ty::Bf16 => MmaTy::Bf16,
-                _ => return Err(mods.unknown(format!("elements {a_ty:?}"))),
+            let Some(ty) = wmma_ty(a_ty, k) else {
+                return Err(mods.unknown(format!("elements {a_ty:?}")));
             };
-            let ok = |t| t == Ty::F32 || (t == Ty::F16 && ty == MmaTy::F16);
+            let integer = matches!(ty, MmaTy::S8 | MmaTy::U8);
+            if integer && mods.take("satfinite") {
+                return Err(mods.unknown("modifier `.satfinite`"));
+            }
+            let ok = |t| match t {
+                Ty::F32 => !integer,
+                Ty::F16 => ty == MmaTy::F16,
+                Ty::S32 => integer,
+                _ => false,
+            };
             if !ok(d_ty) || !ok(c_ty) {
                 return Err(mods.unknown("this mix of types"));
             }
@@ -173,10 +198,12 @@ impl Decoder<'_> {
             Frag::C => (m, n),
         };
         let n_regs = match (frag, ty) {
-            (Frag::C, Ty::F32) => 8,
+            (Frag::C, Ty::F32 | Ty::S32) => 8,
             (Frag::C, Ty::F16) => 4,
-            (Frag::A | Frag::B, Ty::F16) => frag_regs(rows, cols, MmaTy::F16),
-            (Frag::A | Frag::B, Ty::Bf16) => frag_regs(rows, cols, MmaTy::Bf16),
+            (Frag::A | Frag::B, _) => match wmma_ty(ty, k) {
+                Some(ty) => frag_regs(rows, cols, ty),
+                None => return Err(mods.unknown(format!("elements {ty:?}"))),
+            },
             _ => return Err(mods.unknown(format!("elements {ty:?}"))),
         };
         let (reg_at, addr_at) = if store { (1, 0) } else { (0, 1) };
@@ -191,10 +218,13 @@ impl Decoder<'_> {
     }
 }
 
-/// Registers of a `wmma` input fragment: f16 fragments of every shape hold 8 (each element twice), bf16 ones are packed once.
+/// Registers of a `wmma` input fragment: f16 fragments of every shape hold 8 (each element twice), others are packed once.
 fn frag_regs(rows: u8, cols: u8, ty: MmaTy) -> usize {
+    let n = usize::from(rows) * usize::from(cols);
     match ty {
         MmaTy::F16 => 8,
-        _ => usize::from(rows) * usize::from(cols) / 64,
+        MmaTy::Bf16 => n / 64,
+        MmaTy::Tf32 => n / 32,
+        MmaTy::S8 | MmaTy::U8 | MmaTy::E4m3 | MmaTy::E5m2 => n / 128,
     }
 }

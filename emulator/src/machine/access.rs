@@ -1,6 +1,9 @@
 //! How do loads, stores and asynchronous copies reach memory? Every lane's address is checked before it is used.
 
 use super::block::Env;
+use super::cluster::names_peer;
+use super::race::{Touch, WEAK};
+use super::shared::Shared;
 use super::warp::{LANES, Pending, Row64, Warp};
 use crate::decode::op::{Addr, Elem, MemSpace, Op, PSrc, R};
 use crate::error::{Access, Space};
@@ -9,9 +12,36 @@ use crate::memory::{LOCAL_TAG, PARAM_TAG, SHARED_TAG, TAG_MASK};
 /// What stopped a lane.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    Memory { kind: MemoryFault, access: Access, space: Space, address: u64, bytes: u32 },
-    Barrier { barrier: u32, detail: String },
-    WarpSync { detail: String },
+    Assertion {
+        message: String,
+    },
+    Memory {
+        kind: MemoryFault,
+        access: Access,
+        space: Space,
+        address: u64,
+        bytes: u32,
+    },
+    Barrier {
+        barrier: u32,
+        detail: String,
+    },
+    Mbarrier {
+        address: u64,
+        detail: String,
+    },
+    AsyncCopy {
+        detail: String,
+    },
+    /// Seen now, caused by the instruction at `pc`.
+    At {
+        pc: u32,
+        fault: Box<Fault>,
+    },
+    WarpSync {
+        detail: String,
+    },
+    Race(super::race::Conflict),
     Trap,
     TooManyInstructions,
     StackOverflow,
@@ -28,7 +58,7 @@ pub(crate) enum MemoryFault {
 pub(crate) type Lane<T> = Result<T, Box<(u32, Fault)>>;
 
 /// A resolved place.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Home {
     Global,
     Shared,
@@ -131,6 +161,9 @@ impl Env<'_> {
                 }
             }
             Home::Shared => {
+                if names_peer(req.home, req.address) {
+                    return self.load_peer(req, bytes, out);
+                }
                 if req.address.saturating_add(req.bytes.into()) > u64::from(self.shared.bytes) {
                     return req.fault(MemoryFault::OutOfBounds);
                 }
@@ -179,6 +212,9 @@ impl Env<'_> {
                 }
             }
             Home::Shared => {
+                if names_peer(req.home, req.address) {
+                    return self.store_peer(req, bytes, values);
+                }
                 if req.address.saturating_add(req.bytes.into()) > u64::from(self.shared.bytes) {
                     return req.fault(MemoryFault::OutOfBounds);
                 }
@@ -204,10 +240,12 @@ impl Env<'_> {
         let n = usize::from(elem.n);
         let bytes = u32::from(elem.bytes);
         if bytes == 4 && n == 1 && !elem.wide {
-            return self.load_words(warp, m, dst[0], (addr.space, &addresses));
+            self.load_words(warp, m, dst[0], (addr.space, &addresses))?;
+            return self.watch_elements(warp, m, elem, (addr.space, &addresses, Access::Read));
         }
         let mut rows = [[0u64; LANES]; 4];
-        let _guard = (elem.strong && bytes == 8).then(|| self.memory.wide_lock.lock());
+        let memory = self.memory;
+        let _guard = (elem.order.strong && bytes == 8).then(|| memory.wide_lock.lock());
         let mut rest = m;
         while rest != 0 {
             let lane = rest.trailing_zeros() as usize;
@@ -234,7 +272,7 @@ impl Env<'_> {
                 warp.set32(d, m, &row.map(|x| x as u32 & keep));
             }
         }
-        Ok(())
+        self.watch_elements(warp, m, elem, (addr.space, &addresses, Access::Read))
     }
 
     /// The most common load: one 32-bit word per lane.
@@ -258,7 +296,7 @@ impl Env<'_> {
         let n = usize::from(elem.n);
         let bytes = u32::from(elem.bytes);
         let memory = self.memory;
-        let _guard = (elem.strong && bytes == 8).then(|| memory.wide_lock.lock());
+        let _guard = (elem.order.strong && bytes == 8).then(|| memory.wide_lock.lock());
         let mut rest = m;
         while rest != 0 {
             let lane = rest.trailing_zeros() as usize;
@@ -271,7 +309,40 @@ impl Env<'_> {
             }
             self.store(warp, req, bytes, &values[..n])?;
         }
+        if self.is_watched() {
+            let touch = Touch {
+                space: addr.space,
+                addresses: &addresses,
+                bytes: bytes * n as u32,
+                access: Access::Write,
+                order: elem.order,
+            };
+            let equal = |r: R, i: usize, j: usize| {
+                if elem.wide { warp.get64(r)[i] == warp.get64(r)[j] } else { warp.get32(r)[i] == warp.get32(r)[j] }
+            };
+            self.watch_values(warp, m, &touch, |i, j| src[..n].iter().all(|&r| equal(r, i, j)))?;
+            self.watch(warp, m, &touch)?;
+            self.count(m, &touch);
+        }
         Ok(())
+    }
+
+    /// Tells the race checker and the counters of a load or store.
+    #[inline(always)]
+    fn watch_elements(
+        &mut self,
+        warp: &Warp,
+        m: u32,
+        elem: Elem,
+        (space, addresses, access): (MemSpace, &Row64, Access),
+    ) -> Lane<()> {
+        if !self.is_watched() {
+            return Ok(());
+        }
+        let bytes = u32::from(elem.bytes) * u32::from(elem.n);
+        let touch = Touch { space, addresses, bytes, access, order: elem.order };
+        self.count(m, &touch);
+        self.watch(warp, m, &touch)
     }
 
     /// Starts one asynchronous copy per lane; the data is read now and lands at the wait.
@@ -280,6 +351,8 @@ impl Env<'_> {
         let (to, from) = (warp.addresses(dst), warp.addresses(src));
         let ignored = ignore.map_or(0, |p: PSrc| warp.pred(p));
         let total = u32::from(bytes);
+        let period = self.begin_async(warp);
+        let mut reads = 0u32;
         for lane in (0..LANES).filter(|lane| m >> lane & 1 == 1) {
             let (home, address) = resolve(MemSpace::Shared, to[lane]);
             let target = Request { lane, access: Access::Write, home, address, bytes: total };
@@ -323,9 +396,20 @@ impl Env<'_> {
             if self.checks.uninitialised {
                 self.shared.forget(address as usize, total);
             }
+            self.watch_async(warp, lane, period, (address, total))?;
+            if take == total {
+                reads |= 1 << lane;
+            } else if take > 0 {
+                let part = Touch { bytes: take, ..source_touch(&from, total) };
+                self.count(1 << lane, &part);
+                self.watch(warp, 1 << lane, &part)?;
+            }
             warp.pending.push(pending);
         }
-        Ok(())
+        let touch = source_touch(&from, total);
+        self.count(reads, &touch);
+        self.count(m, &Touch { space: MemSpace::Shared, addresses: &to, access: Access::Write, ..touch });
+        self.watch(warp, reads, &touch)
     }
 
     /// Lands the copies of lanes in `m` until at most `keep` committed groups are pending; `None` lands all.
@@ -341,23 +425,36 @@ impl Env<'_> {
             if m >> lane & 1 == 0 || !due {
                 return true;
             }
-            for (i, word) in p.data[..usize::from(p.bytes)].chunks(4).enumerate() {
-                let bits = word.iter().rev().fold(0, |acc, &b| acc << 8 | u64::from(b));
-                self.shared.store(p.dst as usize + 4 * i, 4, bits);
-            }
-            if p.written != u16::MAX {
-                for i in (0..usize::from(p.bytes)).filter(|i| p.written >> i & 1 == 0) {
-                    self.shared.forget(p.dst as usize + i, 1);
-                }
-            }
+            p.land(&mut self.shared);
+            self.land_async(warp, lane, (p.dst.into(), p.bytes.into()));
             false
         });
         warp.pending = pending;
     }
 }
 
+/// What an asynchronous copy reads.
+fn source_touch(addresses: &Row64, bytes: u32) -> Touch<'_> {
+    Touch { space: MemSpace::Global, addresses, bytes, access: Access::Read, order: WEAK }
+}
+
+impl Pending {
+    /// Puts the data where it was to go.
+    pub(crate) fn land(&self, shared: &mut Shared) {
+        for (i, word) in self.data[..usize::from(self.bytes)].chunks(4).enumerate() {
+            let bits = word.iter().rev().fold(0, |acc, &b| acc << 8 | u64::from(b));
+            shared.store(self.dst as usize + 4 * i, 4, bits);
+        }
+        if self.written != u16::MAX {
+            for i in (0..usize::from(self.bytes)).filter(|i| self.written >> i & 1 == 0) {
+                shared.forget(self.dst as usize + i, 1);
+            }
+        }
+    }
+}
+
 impl Warp {
-    fn local_load(&self, lane: usize, at: usize, bytes: u32) -> u64 {
+    pub(crate) fn local_load(&self, lane: usize, at: usize, bytes: u32) -> u64 {
         if bytes >= 4 && at.is_multiple_of(4) {
             let low = u64::from(self.local[at / 4][lane]);
             return if bytes == 8 { low | u64::from(self.local[at / 4 + 1][lane]) << 32 } else { low };
@@ -367,7 +464,7 @@ impl Warp {
             .fold(0, |acc, i| acc << 8 | u64::from((self.local[(at + i) / 4][lane] >> ((at + i) % 4 * 8)) as u8))
     }
 
-    fn local_store(&mut self, lane: usize, at: usize, bytes: u32, value: u64) {
+    pub(crate) fn local_store(&mut self, lane: usize, at: usize, bytes: u32, value: u64) {
         if bytes >= 4 && at.is_multiple_of(4) {
             self.local[at / 4][lane] = value as u32;
             if bytes == 8 {

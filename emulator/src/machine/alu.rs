@@ -1,5 +1,6 @@
 //! What do integer, bit, compare and select instructions compute?
 
+use super::bits;
 use super::num;
 use super::warp::{LANES, Row32, Row64, Warp};
 use crate::decode::op::*;
@@ -165,6 +166,7 @@ impl Warp {
                 self.set32(d, m, &row);
             }
             Un32::Not => self.map1(m, d, a, |x| !x),
+            Un32::Cnot => self.map1(m, d, a, |x| u32::from(x == 0)),
             Un32::Not16 => self.map1(m, d, a, |x| !x & 0xffff),
             Un32::Neg => self.map1(m, d, a, u32::wrapping_neg),
             Un32::Neg16 => self.map1(m, d, a, |x| x.wrapping_neg() & 0xffff),
@@ -240,6 +242,8 @@ impl Warp {
             Bin32::MaxS16 => self.map2(m, d, a, b, |x, y| sx16(x).max(sx16(y)) as u32 & 0xffff),
             Bin32::Shl16 => self.map2(m, d, a, b, |x, y| if y > 15 { 0 } else { x << y & 0xffff }),
             Bin32::ShrS16 => self.map2(m, d, a, b, |x, y| (sx16(x) >> y.min(15)) as u32 & 0xffff),
+            Bin32::SzextS => self.map2(m, d, a, b, |x, y| bits::extend(x, y, true)),
+            Bin32::SzextU => self.map2(m, d, a, b, |x, y| bits::extend(x, y, false)),
             Bin32::Bmsk => self.map2(m, d, a, b, |x, y| bfi(0, u64::MAX, x.min(255), y.min(255), 32) as u32),
         }
     }
@@ -269,6 +273,7 @@ impl Warp {
             Tri32::ShfRWrap => self.map3(m, d, s, |x, y, z| (funnel(x, y) >> (z & 31)) as u32),
             Tri32::ShfRClamp => self.map3(m, d, s, |x, y, z| (funnel(x, y) >> z.min(32)) as u32),
             Tri32::Lop3(table) => self.map3(m, d, s, |x, y, z| lop3(x, y, z, table)),
+            Tri32::Fns => self.map3(m, d, s, |x, y, z| bits::find_nth_set(x, y, z as i32)),
             Tri32::SadS => self.map3(m, d, s, |x, y, z| (x as i32).abs_diff(y as i32).wrapping_add(z)),
             Tri32::SadU => self.map3(m, d, s, |x, y, z| x.abs_diff(y).wrapping_add(z)),
             Tri32::Dp4a { a_signed, b_signed } => self.map3(m, d, s, |x, y, z| {

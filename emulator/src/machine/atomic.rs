@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering::SeqCst;
 use super::access::{Home, Lane, MemoryFault, Request, resolve};
 use super::block::Env;
 use super::num;
+use super::race::Touch;
 use super::warp::{LANES, Warp};
 use crate::decode::op::{Atom, AtomOp, Half, Rnd};
 use crate::error::Access;
+use crate::memory::{Allocation, Memory};
 use crate::syntax::ast::Ty;
 
 /// New value of a word of type `ty`.
@@ -46,8 +48,7 @@ fn update(op: AtomOp, ty: Ty, old: u64, b: u64, c: u64) -> u64 {
                 old - 1
             }
         }
-        // Refused by the decoder.
-        AtomOp::MinF | AtomOp::MaxF => old,
+        AtomOp::MinF | AtomOp::MaxF => extreme_half(op, ty, old, b),
     }
 }
 
@@ -66,6 +67,43 @@ fn add_float(ty: Ty, x: u64, y: u64) -> u64 {
         Ty::F16 => add_half(Half::F16, x, y),
         _ => add_half(Half::Bf16, x, y),
     }
+}
+
+/// Minimum or maximum of halves: a NaN loses, and -0 lies below +0. The decoder lets no other type pass.
+fn extreme_half(op: AtomOp, ty: Ty, x: u64, y: u64) -> u64 {
+    let half = if ty == Ty::F16 { Half::F16 } else { Half::Bf16 };
+    let value = |bits: u64| num::half_to_f32(bits as u32 & 0xffff, half);
+    let (a, b) = (value(x), value(y));
+    let first = match (a.is_nan(), b.is_nan()) {
+        (true, _) => false,
+        (_, true) => true,
+        _ if op == AtomOp::MinF => a.total_cmp(&b).is_le(),
+        _ => a.total_cmp(&b).is_ge(),
+    };
+    if first { x } else { y }
+}
+
+/// New value of an element that a reduction meets, cut to its size.
+pub(crate) fn reduce(op: AtomOp, ty: Ty, old: u64, b: u64) -> u64 {
+    update(op, ty, old, b, b) & u64::MAX >> (64 - 8 * ty.bytes())
+}
+
+/// The same in global memory, where other blocks may be at work.
+pub(crate) fn update_global(memory: &Memory, allocation: &Allocation, offset: usize, (op, ty): (AtomOp, Ty), b: u64) {
+    if ty.bytes() == 8 {
+        let _guard = memory.wide_lock.lock();
+        let old = allocation.load(offset, 8);
+        allocation.store(offset, 8, reduce(op, ty, old, b));
+        return;
+    }
+    let keep = u32::MAX >> (32 - 8 * ty.bytes());
+    let shift = offset % 4 * 8;
+    let next = |word: u32| {
+        let new = reduce(op, ty, u64::from(word >> shift & keep), b) as u32;
+        Some(word & !(keep << shift) | new << shift)
+    };
+    // Never fails: the closure always returns a value.
+    let _ = allocation.words[offset / 4].fetch_update(SeqCst, SeqCst, next);
 }
 
 impl Env<'_> {
@@ -95,6 +133,10 @@ impl Env<'_> {
                 Home::Local | Home::Param => return req.fault(MemoryFault::OutOfBounds),
             };
         }
+        let (space, access, order) = (atom.addr.space, Access::Atomic, atom.order);
+        let touch = Touch { space, addresses: &addresses, bytes, access, order };
+        self.count(m, &touch);
+        self.watch(warp, m, &touch)?;
         if let Some(d) = atom.d {
             if atom.wide {
                 warp.set64(d, m, &old_row);

@@ -1,13 +1,19 @@
 //! How does a block run? Warps take turns in an order drawn from the seed; barriers hold them; deadlocks are told.
 
 use super::access::{Fault, MemoryFault};
+use super::count::TallyRef;
+use super::flight::Hub;
+use super::order::Handoff;
+use super::race::{Ledger, Races};
 use super::shared::Shared;
-use super::warp::{ALL, Base, State, Warp};
+use super::warp::{ALL, Base, State, Wait, Warp};
 use crate::decode::Module;
 use crate::decode::op::{BarKind, Const, Special};
 use crate::error::{LaunchError, Place};
-use crate::launch::{Checks, Stats};
+use crate::launch::Checks;
 use crate::memory::{LOCAL_TAG, Memory, SHARED_TAG};
+use crate::stats::Stats;
+use std::sync::Mutex;
 
 /// Named barriers of a block.
 const BARRIERS: usize = 16;
@@ -25,10 +31,17 @@ pub(crate) struct Grid<'a> {
     pub(crate) globals: &'a [u64],
     pub(crate) grid: [u32; 3],
     pub(crate) block: [u32; 3],
+    pub(crate) cluster: [u32; 3],
     pub(crate) static_smem: u32,
     pub(crate) dynamic_smem: u32,
     pub(crate) checks: Checks,
     pub(crate) max_instructions: u64,
+    /// Accesses to global memory, where races are looked for.
+    pub(crate) ledger: Option<&'a Mutex<Ledger>>,
+    /// Bytes touched, where accesses are counted.
+    pub(crate) tally: TallyRef<'a>,
+    /// Shared variables of the kernel: indices into the module's.
+    pub(crate) own_shared: (usize, usize),
 }
 
 /// One barrier between arrivals.
@@ -44,6 +57,14 @@ pub(crate) struct Barrier {
     is_open: bool,
 }
 
+/// A completed barrier: its number, how many predicates were true, of how many, and what it passes on.
+pub(crate) struct Released {
+    id: u32,
+    n_true: u32,
+    n_all: u32,
+    handoff: Option<Box<Handoff>>,
+}
+
 /// What an instruction may touch besides its warp.
 pub(crate) struct Env<'a> {
     pub(crate) grid: Grid<'a>,
@@ -57,18 +78,26 @@ pub(crate) struct Env<'a> {
     /// Lanes alive in each warp, as barriers see them.
     pub(crate) alive: Vec<u32>,
     /// Barriers completed and not yet announced to the warps.
-    pub(crate) released: Vec<(u32, u32, u32)>,
+    pub(crate) released: Vec<Released>,
+    pub(crate) races: Option<Box<Races>>,
     pub(crate) stats: Stats,
     pub(crate) budget: u64,
     pub(crate) clock: u64,
+    /// What it shares with the other blocks of its cluster, while it runs.
+    pub(crate) hub: Hub,
+    pub(crate) rank: usize,
+    /// Registers per thread each warp has asked for with `setmaxnreg`.
+    pub(crate) registers: Vec<Option<u32>>,
 }
 
 /// One block in flight.
 pub(crate) struct Block<'a> {
     pub(crate) env: Env<'a>,
-    warps: Vec<Warp>,
+    pub(crate) warps: Vec<Warp>,
     order: Vec<usize>,
     rng: u64,
+    /// Events of the cluster after which sleepers last looked.
+    pub(crate) seen_events: u64,
 }
 
 /// What a round of turns achieved.
@@ -76,6 +105,8 @@ pub(crate) struct Block<'a> {
 pub(crate) enum Round {
     Running,
     Finished,
+    /// No warp can run on its own.
+    Stuck,
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): enough to shuffle a schedule.
@@ -129,6 +160,30 @@ impl Grid<'_> {
         [linear % x, linear / x % y, linear / (x * y)]
     }
 
+    /// Names the variable at byte `at` of shared memory.
+    pub(crate) fn shared_object(&self, at: u64) -> String {
+        let start = self.module.entry(self.kernel).map_or(0, |e| e.static_smem_bytes.into());
+        let own = |index: usize| {
+            index < self.module.n_common_shared || (self.own_shared.0..self.own_shared.1).contains(&index)
+        };
+        let vars = self.module.shared.iter().enumerate().filter(|(i, v)| own(*i) && !v.is_dynamic).map(|(_, v)| v);
+        let inside = |from: u64, bytes: u64| (from..from + bytes).contains(&at);
+        match vars.into_iter().find(|v| inside(v.offset.into(), v.bytes)) {
+            Some(var) => format!("`{}` + {}", var.name, at - u64::from(var.offset)),
+            None if at >= start => format!("dynamic shared memory + {}", at - start),
+            None => "no variable".to_owned(),
+        }
+    }
+
+    /// Names the variable or allocation at a global address.
+    pub(crate) fn global_object(&self, at: u64) -> String {
+        let vars = self.globals.iter().zip(&self.module.globals);
+        match vars.into_iter().find(|(address, var)| (**address..**address + var.bytes).contains(&at)) {
+            Some((address, var)) => format!("`{}` + {}", var.name, at - address),
+            None => self.memory.nearest(at),
+        }
+    }
+
     fn special(&self, special: Special, block_idx: [u32; 3], warp: u32, lane: u32) -> u32 {
         let n_warps = self.block.iter().product::<u32>().div_ceil(32);
         match special {
@@ -136,6 +191,15 @@ impl Grid<'_> {
             Special::Ntid(axis) => self.block[usize::from(axis)],
             Special::Ctaid(axis) => block_idx[usize::from(axis)],
             Special::Nctaid(axis) => self.grid[usize::from(axis)],
+            Special::ClusterId(axis) => block_idx[usize::from(axis)] / self.cluster[usize::from(axis)],
+            Special::NClusterId(axis) => self.grid[usize::from(axis)] / self.cluster[usize::from(axis)],
+            Special::ClusterCtaid(axis) => block_idx[usize::from(axis)] % self.cluster[usize::from(axis)],
+            Special::ClusterNctaid(axis) => self.cluster[usize::from(axis)],
+            Special::ClusterCtarank => {
+                let [cx, cy, cz] = self.cluster;
+                block_idx[0] % cx + cx * (block_idx[1] % cy + cy * (block_idx[2] % cz))
+            }
+            Special::ClusterNctarank => self.cluster.iter().product(),
             Special::LaneId => lane,
             Special::WarpId => warp,
             Special::NWarpId => n_warps,
@@ -170,6 +234,9 @@ impl<'a> Block<'a> {
             warps.push(warp);
         }
         let alive: Vec<u32> = warps.iter().map(|w| w.alive).collect();
+        let [x, y, z] = block_idx;
+        let linear = x + grid.grid[0] * (y + grid.grid[1] * z);
+        let races = grid.ledger.map(|_| Box::new(Races::new(linear, n_warps, BARRIERS)));
         let env = Env {
             grid,
             memory: grid.memory,
@@ -181,15 +248,20 @@ impl<'a> Block<'a> {
             n_warps,
             alive,
             released: Vec::new(),
-            stats: Stats::default(),
+            races,
+            stats: Stats { blocks: 1, ..Stats::default() },
             budget: 0,
             clock: 0,
+            hub: Hub::default(),
+            rank: 0,
+            registers: vec![None; n_warps as usize],
         };
-        Block { env, warps, order: permutation(n_warps as usize, seed), rng: seed }
+        Block { env, warps, order: permutation(n_warps as usize, seed), rng: seed, seen_events: 0 }
     }
 
     /// Gives every warp a turn. `limit` is the instruction budget left for this block.
     pub(crate) fn round(&mut self, limit: &mut u64) -> Result<Round, LaunchError> {
+        self.wake_sleepers();
         let mut progress = false;
         for turn in 0..self.order.len() {
             let index = self.order[turn];
@@ -218,7 +290,20 @@ impl<'a> Block<'a> {
             self.check_end()?;
             return Ok(Round::Finished);
         }
-        if progress || self.unstick()? { Ok(Round::Running) } else { Err(self.deadlock()) }
+        if progress || self.unstick()? { Ok(Round::Running) } else { Ok(Round::Stuck) }
+    }
+
+    /// Whoever sleeps looks again if something has happened.
+    fn wake_sleepers(&mut self) {
+        if self.seen_events == self.env.hub.events {
+            return;
+        }
+        self.seen_events = self.env.hub.events;
+        for group in self.warps.iter_mut().flat_map(|warp| &mut warp.others) {
+            if matches!(group.state, State::Blocked(_)) {
+                group.state = State::Running;
+            }
+        }
     }
 
     /// Completes barriers whose last missing warps have exited, and wakes who waits.
@@ -228,9 +313,14 @@ impl<'a> Block<'a> {
                 self.env.try_complete(id);
             }
         }
-        for (id, n_true, n_all) in std::mem::take(&mut self.env.released) {
+        for released in std::mem::take(&mut self.env.released) {
             for warp in &mut self.warps {
-                wake(warp, &self.env.grid, (id, n_true, n_all));
+                let woken = wake(warp, &self.env.grid, &released);
+                if let (Some(races), Some(handoff)) = (&mut self.env.races, &released.handoff)
+                    && woken != 0
+                {
+                    races.leave(warp, woken, handoff);
+                }
             }
         }
         Ok(())
@@ -239,6 +329,7 @@ impl<'a> Block<'a> {
     /// Lanes of a warp wait for each other at different places: legal for `bar.warp.sync`, an error otherwise.
     fn unstick(&mut self) -> Result<bool, LaunchError> {
         let mut any = false;
+        let asleep = self.warps.iter().flat_map(|w| &w.others).any(|g| matches!(g.state, State::Blocked(_)));
         for index in 0..self.warps.len() {
             let warp = &mut self.warps[index];
             if !warp.others.iter().any(|g| g.state == State::Meeting) {
@@ -246,6 +337,8 @@ impl<'a> Block<'a> {
             }
             match self.env.meet_apart(warp) {
                 Ok(moved) => any |= moved,
+                // Who sleeps may still come; if not, that is a deadlock of the cluster.
+                Err(_) if asleep => {}
                 Err(fault) => {
                     let warp = &self.warps[index];
                     let pc = warp.others.iter().find(|g| g.mask >> fault.0 & 1 == 1).map_or(warp.cur.pc, |g| g.pc);
@@ -271,7 +364,8 @@ impl<'a> Block<'a> {
         }
     }
 
-    fn deadlock(&self) -> LaunchError {
+    /// One line per group that cannot go on; `describe` tells what it sleeps for.
+    pub(crate) fn waiting(&self, describe: impl Fn(Wait) -> String) -> Vec<String> {
         let mut waiting = Vec::new();
         for warp in &self.warps {
             for group in &warp.others {
@@ -284,6 +378,7 @@ impl<'a> Block<'a> {
                         format!("barrier {id} ({arrived} of {want} threads arrived)")
                     }
                     State::Meeting => "other lanes of its warp".to_owned(),
+                    State::Blocked(wait) => describe(wait),
                     State::Running => "nothing".to_owned(),
                 };
                 let source =
@@ -294,12 +389,14 @@ impl<'a> Block<'a> {
                 ));
             }
         }
-        LaunchError::Deadlock { kernel: self.env.grid.kernel.to_owned(), block: self.env.block_idx, waiting }
+        waiting
     }
 }
 
-/// Lets the groups that wait at a completed barrier go on.
-fn wake(warp: &mut Warp, grid: &Grid<'_>, (id, n_true, n_all): (u32, u32, u32)) {
+/// Lets the groups that wait at a completed barrier go on; their lanes.
+fn wake(warp: &mut Warp, grid: &Grid<'_>, released: &Released) -> u32 {
+    let &Released { id, n_true, n_all, .. } = released;
+    let mut woken = 0;
     let mut groups = std::mem::take(&mut warp.others);
     for group in &mut groups {
         if group.state != State::Barrier(id) {
@@ -324,10 +421,12 @@ fn wake(warp: &mut Warp, grid: &Grid<'_>, (id, n_true, n_all): (u32, u32, u32)) 
                 *slot = *slot & !group.mask | if yes { group.mask } else { 0 };
             }
         }
+        woken |= group.mask;
         group.state = State::Running;
         group.pc += 1;
     }
     warp.others = groups;
+    woken
 }
 
 impl Env<'_> {
@@ -353,7 +452,8 @@ impl Env<'_> {
         self.alive[warp.index as usize] = warp.alive;
         let n_warps = self.n_warps as usize;
         let barrier = &mut self.barriers[id as usize];
-        if !barrier.is_open {
+        let opens = !barrier.is_open;
+        if opens {
             *barrier = Barrier { arrived: vec![0; n_warps], count, n_true: 0, n_all: 0, is_open: true };
         } else if barrier.count != count {
             let name = |c: Option<u32>| c.map_or("all threads".to_owned(), |n| format!("{n} threads"));
@@ -366,6 +466,9 @@ impl Env<'_> {
         *seen |= lanes;
         barrier.n_true += yes.count_ones();
         barrier.n_all += lanes.count_ones();
+        if let Some(races) = &mut self.races {
+            races.arrive(warp.index, id, opens);
+        }
         self.try_complete(id);
         Ok(())
     }
@@ -387,7 +490,8 @@ impl Env<'_> {
         };
         if done {
             barrier.is_open = false;
-            self.released.push((id, barrier.n_true, barrier.n_all));
+            let handoff = self.races.as_ref().map(|races| races.handoff(id));
+            self.released.push(Released { id, n_true: barrier.n_true, n_all: barrier.n_all, handoff });
         }
     }
 
@@ -406,6 +510,10 @@ impl Env<'_> {
             Fault::Memory { kind, access, space, address, bytes } => match kind {
                 MemoryFault::Misaligned => LaunchError::Misaligned { place, access, space, address, bytes },
                 MemoryFault::Uninitialised => LaunchError::Uninitialised { place, access, space, address, bytes },
+                MemoryFault::OutOfBounds if space == crate::Space::Global && self.memory.is_freed(address) => {
+                    let allocation = self.memory.nearest(address);
+                    LaunchError::UseAfterFree { place, access, address, bytes, allocation }
+                }
                 MemoryFault::OutOfBounds => {
                     let nearest = match space {
                         crate::Space::Shared => format!("the block has {} B of shared memory", self.shared.bytes),
@@ -421,8 +529,13 @@ impl Env<'_> {
                     LaunchError::OutOfBounds { place, access, space, address, bytes, nearest }
                 }
             },
+            Fault::At { pc, fault } => self.error(warp, lane, pc, *fault),
+            Fault::Mbarrier { address, detail } => LaunchError::Mbarrier { place, address, detail },
+            Fault::Assertion { message } => LaunchError::Assertion { place, message },
+            Fault::AsyncCopy { detail } => LaunchError::AsyncCopy { place, detail },
             Fault::Barrier { barrier, detail } => LaunchError::Barrier { place, barrier, detail },
             Fault::WarpSync { detail } => LaunchError::WarpSync { place, detail },
+            Fault::Race(conflict) => self.race(*place, &conflict),
             Fault::Trap => LaunchError::Trap { place },
             Fault::TooManyInstructions => LaunchError::TooManyInstructions { place, limit: self.grid.max_instructions },
             Fault::StackOverflow => LaunchError::StackOverflow { place, limit_bytes: crate::decode::MAX_LOCAL_BYTES },

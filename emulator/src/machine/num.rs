@@ -14,6 +14,12 @@ pub(crate) struct Format {
     nan: u32,
 }
 
+impl Format {
+    pub(crate) const fn new(mantissa_bits: u32, exponent_bits: u32, nan: u32) -> Format {
+        Format { mantissa_bits, exponent_bits, nan }
+    }
+}
+
 pub(crate) const F32: Format = Format { mantissa_bits: 23, exponent_bits: 8, nan: 0x7fff_ffff };
 pub(crate) const F16: Format = Format { mantissa_bits: 10, exponent_bits: 5, nan: 0x7fff };
 pub(crate) const BF16: Format = Format { mantissa_bits: 7, exponent_bits: 8, nan: 0x7fff };
@@ -92,6 +98,17 @@ pub(crate) fn f16_to_f32(bits: u32) -> f32 {
 #[inline(always)]
 pub(crate) fn bf16_to_f32(bits: u32) -> f32 {
     f32::from_bits(bits << 16)
+}
+
+/// Value of e4m3 bits: four exponent bits with bias 7, no infinity, NaN where all are set (OCP 8-bit floating point 1.0).
+pub(crate) fn e4m3_to_f32(bits: u32) -> f32 {
+    let (exponent, mantissa) = (bits >> 3 & 0xf, (bits & 7) as f32);
+    let magnitude = match (exponent, bits & 7) {
+        (15, 7) => f32::NAN,
+        (0, _) => mantissa / 512.0,
+        _ => (1.0 + mantissa / 8.0) * f32::from_bits((exponent + 120) << 23),
+    };
+    if bits & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
 #[inline(always)]

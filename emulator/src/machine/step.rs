@@ -2,23 +2,19 @@
 
 use super::access::{Fault, Lane};
 use super::block::Env;
-use super::warp::{ALL, Base, LANES, Return, State, Warp};
-use crate::decode::MAX_LOCAL_BYTES;
+use super::warp::{LANES, State, Warp};
 use crate::decode::op::*;
 use crate::memory::{LOCAL_TAG, PARAM_TAG, SHARED_TAG, TAG_MASK};
 
-/// Calls that may nest; registers of every frame stay on the host.
-const MAX_DEPTH: usize = 4096;
-
 /// What to do after an instruction.
-enum Next {
+pub(crate) enum Next {
     /// Go on with the following one.
     Advance,
     /// The running group changed or jumped.
     Moved,
 }
 
-fn fail<T>(lane: u32, fault: Fault) -> Lane<T> {
+pub(crate) fn fail<T>(lane: u32, fault: Fault) -> Lane<T> {
     Err(Box::new((lane, fault)))
 }
 
@@ -42,6 +38,7 @@ impl Env<'_> {
             self.budget -= 1;
             self.clock += 1;
             self.stats.warp_instructions += 1;
+            self.stats.by_class[instr.class as usize] += 1;
             self.stats.lane_instructions += u64::from(m.count_ones());
             if m == 0 {
                 warp.cur.pc = pc + 1;
@@ -108,6 +105,7 @@ impl Env<'_> {
             Op::Half(h, d, s) => warp.half_op(h, m, d, s),
             Op::Cvt(c) => warp.cvt(c, m),
             Op::CvtPack { half, rnd, relu, d, hi, lo } => warp.cvt_pack((half, rnd, relu), m, d, hi, lo),
+            Op::CvtFp8(c) => warp.cvt_fp8(c, m),
             Op::TestP { test, d, a, wide } => warp.testp(test, m, d, a, wide),
             Op::Atom(ref atom) => {
                 self.stats.atomics += u64::from(m.count_ones());
@@ -130,7 +128,10 @@ impl Env<'_> {
                     *n += m >> lane & 1;
                 }
             }
-            Op::CpWait(keep) => self.exec_cp_wait(warp, m, keep),
+            Op::CpWait(keep) => {
+                self.land_arrivals(warp, m)?;
+                self.exec_cp_wait(warp, m, keep);
+            }
             Op::ActiveMask { d } => warp.fill32(m, d, |_, _| m),
             Op::Clock { d, wide } => {
                 let clock = self.clock;
@@ -146,6 +147,12 @@ impl Env<'_> {
                 }
                 self.tensor(warp, op, m)?;
             }
+            Op::Fence(reach) => {
+                if let Some(races) = self.races.as_deref_mut() {
+                    races.fence(warp.index, reach);
+                }
+            }
+            Op::Hopper(ref op) => return self.hopper(warp, op, m),
             Op::Warp { op, mask } => return self.meet(warp, op, mask, m),
             Op::Bar(bar) => return self.barrier(warp, bar, m),
             Op::BrxIdx { idx, ref targets } => return Self::indexed(warp, m, idx, targets),
@@ -199,7 +206,7 @@ impl Env<'_> {
     }
 
     /// Lanes whose guard is false go on without the others.
-    fn leave_behind(warp: &mut Warp, m: u32) {
+    pub(crate) fn leave_behind(warp: &mut Warp, m: u32) {
         let rest = warp.cur.mask & !m;
         if rest != 0 {
             let next = warp.cur.pc + 1;
@@ -208,7 +215,7 @@ impl Env<'_> {
     }
 
     /// True if all lanes in `needed` are among `m`; else parks the running group until they come.
-    fn together(warp: &mut Warp, m: u32, needed: u32) -> bool {
+    pub(crate) fn together(warp: &mut Warp, m: u32, needed: u32) -> bool {
         if needed & !m == 0 {
             return true;
         }
@@ -258,10 +265,18 @@ impl Env<'_> {
         rest = m;
         while rest != 0 {
             let same = class(rest.trailing_zeros() as usize);
-            warp.warp_op(op, same);
+            self.warp_op(warp, op, same);
             rest &= !same;
         }
         Ok(Next::Advance)
+    }
+
+    fn warp_op(&mut self, warp: &mut Warp, op: WarpOp, lanes: u32) {
+        // Only `bar.warp.sync` orders memory; shuffles and votes just meet.
+        if let (WarpOp::Sync, Some(races)) = (op, self.races.as_deref_mut()) {
+            races.sync_lanes(warp.index, lanes, warp.alive);
+        }
+        warp.warp_op(op, lanes);
     }
 
     /// Several masks meet at one instruction and the running one is incomplete: complete ones execute now.
@@ -275,7 +290,7 @@ impl Env<'_> {
                 (0..LANES).filter(|&i| rest >> i & 1 == 1 && masks[i] == masks[lane]).fold(0u32, |acc, i| acc | 1 << i);
             rest &= !same;
             if masks[lane] & warp.alive & !same == 0 {
-                warp.warp_op(op, same);
+                self.warp_op(warp, op, same);
                 ready |= same;
             }
         }
@@ -331,6 +346,9 @@ impl Env<'_> {
             }
         }
         if at_sync != 0 && wanted & warp.alive & !at_sync == 0 {
+            if let Some(races) = self.races.as_deref_mut() {
+                races.sync_lanes(warp.index, at_sync, warp.alive);
+            }
             for i in meeting {
                 let group = &mut warp.others[i];
                 if matches!(code[group.pc as usize].op, Op::Warp { op: WarpOp::Sync, .. }) {
@@ -376,65 +394,6 @@ impl Env<'_> {
                 fail(lane, Fault::Barrier { barrier, detail })
             }
             _ => fail(lane, Fault::WarpSync { detail }),
-        }
-    }
-
-    fn call(&mut self, warp: &mut Warp, call: &Call, m: u32) -> Lane<Next> {
-        Self::leave_behind(warp, m);
-        let functions = &self.grid.module.functions;
-        let old = warp.cur.base;
-        let (caller, callee) = (&functions[old.function], &functions[call.callee]);
-        let base = Base {
-            function: call.callee,
-            r32: old.r32 + caller.n32,
-            r64: old.r64 + caller.n64,
-            preds: old.preds + caller.n_preds,
-            local: (old.local + caller.local_bytes).next_multiple_of(16),
-        };
-        if base.local + callee.local_bytes > MAX_LOCAL_BYTES || warp.cur.stack.len() >= MAX_DEPTH {
-            return fail(m.trailing_zeros(), Fault::StackOverflow);
-        }
-        let (grid, block_idx, index) = (self.grid, self.block_idx, warp.index);
-        warp.enter(callee, base, m, |constant, lane| grid.constant(constant, block_idx, index, lane, base.local));
-        for (&(from, bytes), &(to, _)) in call.args.iter().zip(&callee.params) {
-            warp.copy_local(m, old.local + from, base.local + to, bytes);
-        }
-        let call_pc = warp.cur.pc;
-        warp.cur.stack.push(Return { base: old, call_pc });
-        warp.cur.base = base;
-        warp.cur.pc = callee.entry_pc;
-        Ok(Next::Moved)
-    }
-
-    fn ret(&mut self, warp: &mut Warp, m: u32) -> Next {
-        Self::leave_behind(warp, m);
-        let Some(back) = warp.cur.stack.pop() else {
-            warp.exit(m);
-            return Next::Moved;
-        };
-        let callee = &self.grid.module.functions[warp.cur.base.function];
-        if let Op::Call(call) = &self.grid.module.code[back.call_pc as usize].op {
-            for (&(to, bytes), &(from, _)) in call.results.iter().zip(&callee.returns) {
-                warp.copy_local(m, warp.cur.base.local + from, back.base.local + to, bytes);
-            }
-        }
-        warp.cur.base = back.base;
-        warp.cur.pc = back.call_pc + 1;
-        Next::Moved
-    }
-}
-
-impl Warp {
-    /// Copies whole words of local memory for lanes in `m`.
-    fn copy_local(&mut self, m: u32, from: u32, to: u32, bytes: u32) {
-        for word in 0..bytes.div_ceil(4) {
-            let row = self.local[(from / 4 + word) as usize];
-            let target = &mut self.local[(to / 4 + word) as usize];
-            for lane in 0..LANES {
-                if m == ALL || m >> lane & 1 == 1 {
-                    target[lane] = row[lane];
-                }
-            }
         }
     }
 }

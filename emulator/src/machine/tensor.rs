@@ -4,20 +4,19 @@
 //! (products of 16-bit floats are exact, f64 holds their sum to 2^-53) and rounded once; compare with a tolerance.
 //! Fragment layouts: PTX ISA 9.0, section 9.7.14.5.
 
-use super::access::{Lane, MemoryFault, Request, resolve};
+use super::access::{Home, Lane, MemoryFault, Request, resolve};
 use super::block::Env;
 use super::num;
 use super::warp::{LANES, Row32, Warp};
 use crate::decode::op::*;
 use crate::error::Access;
-use crate::syntax::ast::Ty;
 
 /// Elements packed in one register.
 fn per_reg(ty: MmaTy) -> usize {
     match ty {
         MmaTy::F16 | MmaTy::Bf16 => 2,
         MmaTy::Tf32 => 1,
-        MmaTy::S8 | MmaTy::U8 => 4,
+        MmaTy::S8 | MmaTy::U8 | MmaTy::E4m3 | MmaTy::E5m2 => 4,
     }
 }
 
@@ -31,6 +30,8 @@ fn element(ty: MmaTy, word: u32, e: usize) -> f64 {
         MmaTy::Tf32 => f32::from_bits(word & 0xffff_e000).into(),
         MmaTy::S8 => f64::from((word >> (8 * e)) as u8 as i8),
         MmaTy::U8 => f64::from((word >> (8 * e)) as u8),
+        MmaTy::E4m3 => num::e4m3_to_f32(word >> (8 * e) & 0xff).into(),
+        MmaTy::E5m2 => num::f16_to_f32((word >> (8 * e) & 0xff) << 8).into(),
     }
 }
 
@@ -43,6 +44,7 @@ impl Env<'_> {
         match op {
             Op::Mma(mma) => {
                 self.stats.mma += 1;
+                self.stats.tensor_flops += 2 * 16 * 8 * u64::from(mma.k);
                 warp.mma(mma, m);
                 Ok(())
             }
@@ -55,6 +57,8 @@ impl Env<'_> {
             Op::WmmaMove(wmma) => self.wmma_move(warp, wmma, m),
             Op::WmmaMma(wmma) => {
                 self.stats.mma += 1;
+                let WmmaMma { m: rows, n: cols, k: depth, .. } = **wmma;
+                self.stats.tensor_flops += 2 * u64::from(rows) * u64::from(cols) * u64::from(depth);
                 warp.wmma_mma(wmma, m);
                 Ok(())
             }
@@ -66,6 +70,8 @@ impl Env<'_> {
         let addresses = warp.addresses(ld.addr);
         let access = if ld.store { Access::Write } else { Access::Read };
         for (matrix, &reg) in ld.regs.iter().enumerate() {
+            let mut starts = [0; 8];
+            let mut at = Home::Shared;
             // One 8 x 8 matrix as rows of four words, each two 16-bit elements.
             let mut rows = [[0u64; 4]; 8];
             if ld.store {
@@ -87,7 +93,10 @@ impl Env<'_> {
                 } else {
                     self.load(warp, req, 4, row)?;
                 }
+                self.watch_row(warp, lane, access, (home, address, 16))?;
+                (at, starts[r]) = (home, address);
             }
+            self.count_rows(at, &starts, (16, access));
             if !ld.store {
                 let at = |r: usize, c: usize| (rows[r][c / 2] >> (16 * (c % 2))) as u32 & 0xffff;
                 if ld.trans {
@@ -109,7 +118,9 @@ impl Env<'_> {
         let dense = if w.row_major { cols } else { rows } as u32;
         let mut out = vec![[0u32; LANES]; w.regs.len()];
         let access = if w.store { Access::Write } else { Access::Read };
-        let per_word = if w.ty == Ty::F32 { 1 } else { 2 };
+        let per_word = (4 / bytes) as usize;
+        let mut starts = Vec::with_capacity(rows * cols);
+        let mut at = Home::Global;
         for lane in 0..LANES {
             let stride = u64::from(w.stride.map_or(dense, |r| warp.get32(r)[lane]));
             for e in 0..per_lane {
@@ -118,7 +129,7 @@ impl Env<'_> {
                 let offset = (major as u64 * stride + minor as u64) * u64::from(bytes);
                 let (home, address) = resolve(w.addr.space, addresses[lane].wrapping_add(offset));
                 let req = Request { lane, access, home, address, bytes };
-                let (word, shift) = (e / per_word, 16 * (e % per_word));
+                let (word, shift) = (e / per_word, 8 * bytes as usize * (e % per_word));
                 if w.store {
                     let value = warp.get32(w.regs[word])[lane] >> shift;
                     self.store(warp, req, bytes, &[value.into()])?;
@@ -127,8 +138,13 @@ impl Env<'_> {
                     self.load(warp, req, bytes, &mut value)?;
                     out[word][lane] |= (value[0] as u32) << shift;
                 }
+                self.watch_row(warp, lane, access, (home, address, bytes))?;
+                starts.push(address);
+                at = home;
             }
         }
+        starts.sort_unstable();
+        self.count_rows(at, &starts, (bytes, access));
         if !w.store {
             for (row, &r) in out.iter().zip(&w.regs) {
                 warp.set32(r, m, row);
@@ -218,10 +234,12 @@ impl Warp {
         let a = self.fragment(&w.a, w.ty, m * k);
         let b = self.fragment(&w.b, w.ty, k * n);
         let per_lane = m * n / LANES;
+        let integer = matches!(w.ty, MmaTy::S8 | MmaTy::U8);
         let mut sum: Vec<f64> = if w.c_half {
             self.fragment(&w.c, MmaTy::F16, m * n)
         } else {
-            (0..m * n).map(|i| f32::from_bits(self.get32(w.c[i % per_lane])[i / per_lane]).into()).collect()
+            let value = |bits: u32| if integer { f64::from(bits as i32) } else { f32::from_bits(bits).into() };
+            (0..m * n).map(|i| value(self.get32(w.c[i % per_lane])[i / per_lane])).collect()
         };
         for (a_row, sum_row) in a.chunks(k).zip(sum.chunks_mut(n)) {
             for (x, b_row) in a_row.iter().zip(b.chunks(n)) {
@@ -233,7 +251,11 @@ impl Warp {
         for (r, &reg) in w.d.iter().enumerate() {
             self.fill32(mask, reg, |_, lane| {
                 let at = lane * per_lane;
-                if w.d_half { pack_f16(sum[at + 2 * r], sum[at + 2 * r + 1]) } else { (sum[at + r] as f32).to_bits() }
+                match (w.d_half, integer) {
+                    (true, _) => pack_f16(sum[at + 2 * r], sum[at + 2 * r + 1]),
+                    (false, true) => sum[at + r] as i64 as u32,
+                    (false, false) => (sum[at + r] as f32).to_bits(),
+                }
             });
         }
     }

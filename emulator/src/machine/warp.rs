@@ -25,6 +25,19 @@ pub(crate) enum State {
     Meeting,
     /// Has arrived at this barrier.
     Barrier(u32),
+    /// Runs its instruction again after the next event.
+    Blocked(Wait),
+}
+
+/// What a group sleeps for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// The end of phase `phase` (0 or 1) of the mbarrier at offset `at` of block `rank`.
+    Mbarrier { rank: u32, at: u32, phase: u32 },
+    /// Its bulk copies.
+    Bulk { keep: u32, read: bool },
+    /// The other threads of the cluster.
+    Cluster,
 }
 
 /// Where a frame's registers start, and where to go back to.
@@ -89,6 +102,15 @@ pub(crate) struct Warp {
     /// Groups of asynchronous copies each lane has committed.
     pub(crate) committed: Row32,
     pub(crate) turn: u64,
+    /// Bulk copies each lane has started and not waited for, and groups it has committed.
+    pub(crate) bulk: Vec<super::bulk::Grouped>,
+    pub(crate) bulk_committed: Row32,
+    pub(crate) wgmma: super::wgmma::Queue,
+    /// Lanes whose wait for an mbarrier must return, done or not.
+    pub(crate) expired: u32,
+    /// Lanes that have arrived at the cluster barrier and not waited, and the barriers completed when they did.
+    pub(crate) cluster_arrived: u32,
+    pub(crate) cluster_generation: Row64,
 }
 
 impl Warp {
@@ -110,6 +132,12 @@ impl Warp {
             pending: Vec::new(),
             committed: [0; LANES],
             turn: 0,
+            bulk: Vec::new(),
+            bulk_committed: [0; LANES],
+            wgmma: super::wgmma::Queue::default(),
+            expired: 0,
+            cluster_arrived: 0,
+            cluster_generation: [0; LANES],
         }
     }
 

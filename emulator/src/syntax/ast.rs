@@ -23,6 +23,10 @@ pub enum Ty {
     Bf16,
     Bf16x2,
     Tf32,
+    E4m3,
+    E5m2,
+    E4m3x2,
+    E5m2x2,
     F32,
     F64,
     Pred,
@@ -49,6 +53,10 @@ impl Ty {
             "bf16" => Ty::Bf16,
             "bf16x2" => Ty::Bf16x2,
             "tf32" => Ty::Tf32,
+            "e4m3" => Ty::E4m3,
+            "e5m2" => Ty::E5m2,
+            "e4m3x2" => Ty::E4m3x2,
+            "e5m2x2" => Ty::E5m2x2,
             "f32" => Ty::F32,
             "f64" => Ty::F64,
             "pred" => Ty::Pred,
@@ -59,8 +67,8 @@ impl Ty {
     /// Size in memory.
     pub(crate) fn bytes(self) -> u32 {
         match self {
-            Ty::U8 | Ty::S8 | Ty::B8 | Ty::Pred => 1,
-            Ty::U16 | Ty::S16 | Ty::B16 | Ty::F16 | Ty::Bf16 => 2,
+            Ty::U8 | Ty::S8 | Ty::B8 | Ty::Pred | Ty::E4m3 | Ty::E5m2 => 1,
+            Ty::U16 | Ty::S16 | Ty::B16 | Ty::F16 | Ty::Bf16 | Ty::E4m3x2 | Ty::E5m2x2 => 2,
             Ty::U32 | Ty::S32 | Ty::B32 | Ty::F32 | Ty::F16x2 | Ty::Bf16x2 | Ty::Tf32 => 4,
             Ty::U64 | Ty::S64 | Ty::B64 | Ty::F64 => 8,
         }
@@ -128,6 +136,8 @@ pub(crate) enum Operand {
     Vector(Vec<Operand>),
     /// `[base + offset]`.
     Memory(Box<Operand>, i64),
+    /// `[map, {coordinates}]`: the address of a tensor map, and coordinates.
+    Tensor(Box<Operand>, Vec<Operand>),
     /// `!p`.
     Not(Box<Operand>),
     /// `a|b`.
@@ -186,6 +196,7 @@ pub(crate) struct Function {
     pub(crate) params: Vec<Var>,
     pub(crate) reqntid: Option<[u32; 3]>,
     pub(crate) maxntid: Option<[u32; 3]>,
+    pub(crate) reqnctapercluster: Option<[u32; 3]>,
     /// `None` for a declaration.
     pub(crate) body: Option<Vec<Stmt>>,
 }
@@ -196,4 +207,6 @@ pub(crate) struct Text {
     pub(crate) vars: Vec<Var>,
     pub(crate) functions: Vec<Function>,
     pub(crate) files: HashMap<u32, String>,
+    /// First word of `.target`.
+    pub(crate) target: String,
 }

@@ -43,6 +43,9 @@ struct Lexer<'a> {
     line: u32,
 }
 
+/// Directives that a type may follow without a blank.
+const DECLARES: [&str; 6] = [".reg", ".param", ".local", ".shared", ".global", ".const"];
+
 fn starts_word(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'$' | b'%' | b'.')
 }
@@ -117,7 +120,10 @@ impl<'a> Lexer<'a> {
         let start = self.at;
         self.at += 1;
         loop {
-            if continues_word(self.peek(0)) {
+            if self.peek(0) == b'.' && DECLARES.contains(&&self.text[start..self.at]) {
+                // `.reg.b32` is two words without a blank.
+                break;
+            } else if continues_word(self.peek(0)) {
                 self.at += 1;
             } else if self.peek(0) == b':' && self.peek(1) == b':' {
                 self.at += 2;

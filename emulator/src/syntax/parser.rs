@@ -101,6 +101,9 @@ impl<'a> Parser<'_, 'a> {
             match word {
                 ".version" | ".target" | ".address_size" => {
                     saw_version |= word == ".version";
+                    if let (".target", Some(Token::Word(target))) = (word, self.peek_at(1)) {
+                        text.target = target.to_owned();
+                    }
                     self.skip_line();
                 }
                 ".file" => self.file(&mut text)?,
@@ -176,24 +179,25 @@ impl<'a> Parser<'_, 'a> {
         let returns = if self.accept(b'(') { self.params()? } else { Vec::new() };
         let name = self.word("a function name")?.to_owned();
         let params = if self.accept(b'(') { self.params()? } else { Vec::new() };
-        let (mut reqntid, mut maxntid) = (None, None);
+        let (mut reqntid, mut maxntid, mut reqnctapercluster) = (None, None, None);
         loop {
             match self.peek() {
                 Some(Token::Word(".noreturn" | ".noinline")) => self.at += 1,
                 Some(Token::Word(".reqntid")) => reqntid = Some(self.three()?),
                 Some(Token::Word(".maxntid")) => maxntid = Some(self.three()?),
+                Some(Token::Word(".reqnctapercluster")) => reqnctapercluster = Some(self.three()?),
                 Some(Token::Word(
-                    ".minnctapersm" | ".maxnctapersm" | ".maxnreg" | ".reqnctapercluster" | ".maxclusterrank",
+                    ".minnctapersm" | ".maxnctapersm" | ".maxnreg" | ".maxclusterrank" | ".local_maxnreg",
                 )) => {
                     self.three()?;
                 }
-                Some(Token::Word(".explicitcluster")) => self.at += 1,
+                Some(Token::Word(".explicitcluster" | ".blocksareclusters")) => self.at += 1,
                 Some(Token::Word(".pragma")) => self.until_semicolon()?,
                 _ => break,
             }
         }
         let body = if self.accept(b';') { None } else { Some(self.body()?) };
-        Ok(Function { line, name, is_entry, returns, params, reqntid, maxntid, body })
+        Ok(Function { line, name, is_entry, returns, params, reqntid, maxntid, reqnctapercluster, body })
     }
 
     fn three(&mut self) -> Parsed<[u32; 3]> {
@@ -397,6 +401,9 @@ impl<'a> Parser<'_, 'a> {
                     self.at += 2;
                     if self.accept_word(".branchtargets") {
                         push(StmtKind::Targets(name.to_owned(), self.targets()?));
+                    } else if self.accept_word(".callprototype") {
+                        // Every call says itself what it passes.
+                        self.until_semicolon()?;
                     } else {
                         push(StmtKind::Label(name.to_owned()));
                     }
@@ -528,8 +535,17 @@ impl<'a> Parser<'_, 'a> {
                     _ => Operand::Name(self.word("an address")?.to_owned()),
                 };
                 let offset = self.offset()?;
+                let base = Operand::Memory(Box::new(base), offset);
+                if self.accept(b',') {
+                    let coordinates = match self.operand(depth + 1)? {
+                        Operand::Vector(coordinates) => coordinates,
+                        single => vec![single],
+                    };
+                    self.expect(b']', "`]`")?;
+                    return Ok(Operand::Tensor(Box::new(base), coordinates));
+                }
                 self.expect(b']', "`]`")?;
-                Ok(Operand::Memory(Box::new(base), offset))
+                Ok(base)
             }
             Some(Token::Punct(b'-')) => {
                 self.at += 1;

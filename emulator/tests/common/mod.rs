@@ -71,7 +71,7 @@ impl Gpu {
         launch(
             &self.module,
             &mut self.memory,
-            &Launch { entry, grid, block, dynamic_smem_bytes: smem, args },
+            &Launch { entry, grid, block, cluster: None, dynamic_smem_bytes: smem, args },
             &self.options,
         )
     }

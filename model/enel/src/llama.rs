@@ -44,7 +44,7 @@ pub struct Decoded {
     pub hidden: NodeId,
     /// `[T, C]` for each layer: what it gives to the next one.
     pub layers: Vec<NodeId>,
-    /// `[S, 2, G, D]` for each layer with a cache: keys and values after the update, already tied outputs.
+    /// `[2, S, G, D]` for each layer with a cache: keys and values after the update, already tied outputs.
     pub caches: Vec<NodeId>,
 }
 
@@ -232,7 +232,8 @@ impl Layer<'_> {
         scope.stored(y)
     }
 
-    /// Writes keys and values side by side into the layer's cache, in one update, and reads all rows back.
+    /// Writes keys and values into the layer's cache, in one update, and reads all rows back. The rows of either lie side by
+    /// side: attention streams them.
     fn through_cache(
         &self,
         scope: &mut Scope,
@@ -242,18 +243,18 @@ impl Layer<'_> {
     ) -> Result<(NodeId, NodeId), ModelError> {
         let (groups, d) = (dim(self.config.num_key_value_heads), dim(self.config.head_dim()));
         let name = names::cache(self.index);
-        let ty = TensorType::new(scope.storage(), vec![slots.clone(), dim(2), groups.clone(), d.clone()]);
+        let ty = TensorType::new(scope.storage(), vec![dim(2), slots.clone(), groups.clone(), d.clone()]);
         let g = &mut scope.graph;
         let state = g.input(&name, InputKind::State, ty)?;
-        let beside = vec![g.ty(k).shape[0].clone(), dim(1), groups.clone(), d.clone()];
-        let k = g.reshape(k, beside.clone())?;
-        let v = g.reshape(v, beside)?;
-        let both = g.concat(&[k, v], 1)?;
-        let cache = g.scatter_rows(state, slot, both, ScatterMode::Set)?;
+        let one = vec![dim(1), g.ty(k).shape[0].clone(), groups.clone(), d.clone()];
+        let k = g.reshape(k, one.clone())?;
+        let v = g.reshape(v, one)?;
+        let both = g.concat(&[k, v], 0)?;
+        let cache = g.push(Op::Scatter { axis: 1, batch: 0, mode: ScatterMode::Set }, &[state, slot, both])?;
         g.output_state(&name, cache, state);
         caches.push(cache);
         let mut half = |which: usize| -> Made {
-            let part = g.narrow(cache, 1, dim(which), dim(1))?;
+            let part = g.narrow(cache, 0, dim(which), dim(1))?;
             Ok(g.reshape(part, vec![slots.clone(), groups.clone(), d.clone()])?)
         };
         Ok((half(0)?, half(1)?))

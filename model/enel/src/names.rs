@@ -57,7 +57,7 @@ pub const PROJECTED: &str = "act.projected";
 /// The label that counts for nothing.
 pub const IGNORE: i32 = -100;
 
-/// Keys and values of one layer: state and tied output `[S, 2, G, D]`.
+/// Keys and values of one layer: state and tied output `[2, S, G, D]`.
 pub fn cache(layer: usize) -> String {
     format!("cache.{layer}")
 }

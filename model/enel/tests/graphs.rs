@@ -93,7 +93,7 @@ fn caches_are_state_with_one_tied_update_per_layer() {
     assert_eq!(states.len(), 30);
     for (layer, (id, name, _)) in states.iter().enumerate() {
         assert_eq!(*name, enel_model::names::cache(layer));
-        assert_eq!(graph.ty(*id).display(&graph.symbols), "f32[S, 2, 3, 64]");
+        assert_eq!(graph.ty(*id).display(&graph.symbols), "f32[2, S, 3, 64]");
         assert_eq!(graph.outputs().iter().filter(|o| o.updates == Some(*id) && o.name == *name).count(), 1);
     }
 }

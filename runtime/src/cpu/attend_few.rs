@@ -165,13 +165,17 @@ impl pulp::NullaryFnOnce for Meet<'_> {
 }
 
 impl Block<'_> {
+    /// Keys are met in memory order, all rows each.
     #[inline(always)]
     fn score<T: Stored>(&mut self, q: &[f32], keys: &[T], stride: usize) {
-        for (row, (q, sight)) in q.chunks_exact(self.d).zip(self.sights).enumerate() {
-            let (chunks, rest) = q.as_chunks::<32>();
-            for i in sight.low..sight.high {
-                let from = i * stride + sight.head;
-                let key = &keys[from..from + self.d];
+        for i in 0..self.n {
+            let line = &keys[i * stride..];
+            for (row, (q, sight)) in q.chunks_exact(self.d).zip(self.sights).enumerate() {
+                if i < sight.low || sight.high <= i {
+                    continue;
+                }
+                let (chunks, rest) = q.as_chunks::<32>();
+                let key = &line[sight.head..sight.head + self.d];
                 let mut lanes = [0f32; 32];
                 for (x, y) in chunks.iter().zip(key.as_chunks::<32>().0) {
                     for j in 0..32 {

@@ -6,9 +6,9 @@
 use super::{Arg, Backend, BufferId, KernelId, Slice, Slots, images};
 use crate::error::DeviceError;
 use enel_bundle::{Bundle, Launch};
-use enel_emulator::{Memory, MemoryError, Module, Options};
+use enel_emulator::{Memory, MemoryError, Module, Options, Stats};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 struct Allocation {
     address: u64,
@@ -23,6 +23,30 @@ struct Loaded {
     scratch: Option<u64>,
 }
 
+/// What launches did, in order: the kernel's name and its counts. Clones share one list.
+#[derive(Clone, Debug, Default)]
+pub struct LaunchLog(Arc<Mutex<Vec<(String, Stats)>>>);
+
+impl LaunchLog {
+    /// Takes what was noted so far.
+    pub fn take(&self) -> Vec<(String, Stats)> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, kernel: &str, stats: Stats) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((kernel.to_owned(), stats));
+    }
+}
+
+/// How the PTX machine runs kernels.
+#[derive(Clone, Debug, Default)]
+pub struct Emulation {
+    /// Checks, counters, schedule.
+    pub options: Options,
+    /// Where launches are noted.
+    pub log: Option<LaunchLog>,
+}
+
 /// The PTX machine as a device.
 pub(super) struct EmulatedDevice {
     memory: Memory,
@@ -30,6 +54,7 @@ pub(super) struct EmulatedDevice {
     kernels: Vec<Loaded>,
     /// Kernels compiled together share one text.
     modules: HashMap<Vec<u8>, Arc<Module>>,
+    how: Emulation,
 }
 
 fn memory_error(source: MemoryError) -> DeviceError {
@@ -37,9 +62,9 @@ fn memory_error(source: MemoryError) -> DeviceError {
 }
 
 impl EmulatedDevice {
-    pub(super) fn open() -> EmulatedDevice {
+    pub(super) fn open(how: Emulation) -> EmulatedDevice {
         let (memory, buffers) = (Memory::new(), Slots::new());
-        EmulatedDevice { memory, buffers, kernels: Vec::new(), modules: HashMap::new() }
+        EmulatedDevice { memory, buffers, kernels: Vec::new(), modules: HashMap::new(), how }
     }
 
     fn address(&self, slice: Slice) -> Result<u64, DeviceError> {
@@ -150,11 +175,15 @@ impl Backend for EmulatedDevice {
             entry: &launch.entry,
             grid,
             block: [launch.threads, 1, 1],
+            cluster: None,
             dynamic_smem_bytes: launch.smem_bytes,
             args: &packed,
         };
         let failed = |source| DeviceError::Emulated { kernel: name.clone(), source: Box::new(source) };
-        enel_emulator::launch(module, &mut self.memory, &launch, &Options::default()).map_err(failed)?;
+        let stats = enel_emulator::launch(module, &mut self.memory, &launch, &self.how.options).map_err(failed)?;
+        if let Some(log) = &self.how.log {
+            log.note(name, stats);
+        }
         Ok(())
     }
 

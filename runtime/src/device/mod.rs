@@ -8,6 +8,8 @@ mod cuda;
 mod emulated;
 mod images;
 
+pub use emulated::{Emulation, LaunchLog};
+
 use crate::error::{DeviceError, OpenError};
 use enel_bundle::{Access, Bundle};
 
@@ -153,7 +155,7 @@ impl Device {
         };
         match (kind, number) {
             ("cpu", threads) => Ok(Device(Box::new(cpu::CpuDevice::open(threads.unwrap_or(0))?))),
-            ("emulated", None) => Ok(Device(Box::new(emulated::EmulatedDevice::open()))),
+            ("emulated", None) => Ok(Device(Box::new(emulated::EmulatedDevice::open(Emulation::default())))),
             ("cuda", ordinal) => Ok(Device(Box::new(cuda::CudaDevice::open(ordinal.unwrap_or(0))?))),
             ("auto", None) => match cuda::CudaDevice::open(0) {
                 Ok(device) => Ok(Device(Box::new(device))),
@@ -161,6 +163,11 @@ impl Device {
             },
             _ => Err(unknown()),
         }
+    }
+
+    /// The PTX machine, run as `how` says.
+    pub fn emulated(how: Emulation) -> Device {
+        Device(Box::new(emulated::EmulatedDevice::open(how)))
     }
 
     /// A device made elsewhere.

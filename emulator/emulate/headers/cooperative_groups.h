@@ -1,0 +1,146 @@
+// Cooperative groups: blocks, tiles of a warp, coalesced lanes, clusters; reductions and scans over tiles.
+#pragma once
+#include <type_traits>
+namespace cooperative_groups {
+namespace enel {
+__device__ inline unsigned block_rank() { return threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z); }
+__device__ inline unsigned lane() { unsigned r; asm volatile("mov.u32 %0, %%laneid;" : "=r"(r)); return r; }
+template <class T> __device__ T shuffle(T v, unsigned mask, int from) {
+  static_assert(sizeof(T) <= 32, "small values only");
+  if constexpr (std::is_arithmetic<T>::value && sizeof(T) >= 4) return __shfl_sync(mask, v, from);
+  else {
+    union { T value; unsigned words[(sizeof(T) + 3) / 4]; } u;
+    u.value = v;
+    for (unsigned& word : u.words) word = __shfl_sync(mask, word, from);
+    return u.value;
+  }
+}
+}  // namespace enel
+
+class thread_block {
+ public:
+  __device__ void sync() const { __syncthreads(); }
+  __device__ static unsigned size() { return blockDim.x * blockDim.y * blockDim.z; }
+  __device__ static unsigned num_threads() { return size(); }
+  __device__ static unsigned thread_rank() { return enel::block_rank(); }
+  __device__ static dim3 group_index() { return dim3(blockIdx.x, blockIdx.y, blockIdx.z); }
+  __device__ static dim3 thread_index() { return dim3(threadIdx.x, threadIdx.y, threadIdx.z); }
+  __device__ static dim3 group_dim() { return dim3(blockDim.x, blockDim.y, blockDim.z); }
+  __device__ static dim3 dim_threads() { return group_dim(); }
+};
+typedef thread_block thread_group;
+__device__ inline thread_block this_thread_block() { return thread_block(); }
+
+class grid_group {
+ public:
+  __device__ static unsigned long long block_rank() { return blockIdx.x + (unsigned long long)gridDim.x * (blockIdx.y + (unsigned long long)gridDim.y * blockIdx.z); }
+  __device__ static unsigned long long num_blocks() { return (unsigned long long)gridDim.x * gridDim.y * gridDim.z; }
+  __device__ static unsigned long long num_threads() { return num_blocks() * thread_block::size(); }
+  __device__ static unsigned long long size() { return num_threads(); }
+  __device__ static unsigned long long thread_rank() { return block_rank() * thread_block::size() + enel::block_rank(); }
+  __device__ static dim3 group_dim() { return dim3(gridDim.x, gridDim.y, gridDim.z); }
+  __device__ static dim3 block_index() { return dim3(blockIdx.x, blockIdx.y, blockIdx.z); }
+};
+__device__ inline grid_group this_grid() { return grid_group(); }
+
+class coalesced_group {
+ protected:
+  unsigned mask_;
+ public:
+  __device__ explicit coalesced_group(unsigned mask) : mask_(mask) {}
+  __device__ unsigned size() const { return __popc(mask_); }
+  __device__ unsigned num_threads() const { return size(); }
+  __device__ unsigned thread_rank() const { return __popc(mask_ & ((1u << enel::lane()) - 1)); }
+  __device__ void sync() const { __syncwarp(mask_); }
+  __device__ int lane_of(unsigned rank) const { return __fns(mask_, 0, rank + 1); }
+  template <class T> __device__ T shfl(T v, unsigned from) const { return enel::shuffle(v, mask_, lane_of(from % size())); }
+  template <class T> __device__ T shfl_up(T v, unsigned by) const { unsigned r = thread_rank(); return enel::shuffle(v, mask_, lane_of(r >= by ? r - by : r)); }
+  template <class T> __device__ T shfl_down(T v, unsigned by) const { unsigned r = thread_rank(); return enel::shuffle(v, mask_, lane_of(r + by < size() ? r + by : r)); }
+  __device__ int any(int p) const { return __ballot_sync(mask_, p) != 0; }
+  __device__ int all(int p) const { return __ballot_sync(mask_, p) == mask_; }
+  __device__ unsigned ballot(int p) const { unsigned votes = __ballot_sync(mask_, p), packed = 0; for (unsigned i = 0; i < size(); ++i) packed |= (votes >> lane_of(i) & 1) << i; return packed; }
+};
+__device__ inline coalesced_group coalesced_threads() { return coalesced_group(__activemask()); }
+
+template <unsigned N, class Parent = thread_block> class thread_block_tile {
+  static_assert(N >= 1 && N <= 32 && (N & (N - 1)) == 0, "a power of two up to 32");
+ public:
+  __device__ static unsigned mask() { return N == 32 ? ~0u : ((1u << (N % 32)) - 1) << (enel::lane() & ~(N - 1)); }
+  __device__ static constexpr unsigned size() { return N; }
+  __device__ static constexpr unsigned num_threads() { return N; }
+  __device__ static unsigned thread_rank() { return enel::block_rank() & (N - 1); }
+  __device__ static unsigned meta_group_rank() { return enel::block_rank() / N; }
+  __device__ static unsigned meta_group_size() { return (thread_block::size() + N - 1) / N; }
+  __device__ void sync() const { __syncwarp(mask()); }
+  template <class T> __device__ T shfl(T v, int from) const { return enel::shuffle(v, mask(), (int)(enel::lane() & ~(N - 1)) + (from & (int)(N - 1))); }
+  template <class T> __device__ T shfl_down(T v, unsigned by) const { unsigned r = thread_rank(); return shfl(v, r + by < N ? r + by : r); }
+  template <class T> __device__ T shfl_up(T v, unsigned by) const { unsigned r = thread_rank(); return shfl(v, r >= by ? r - by : r); }
+  template <class T> __device__ T shfl_xor(T v, unsigned by) const { return shfl(v, thread_rank() ^ by); }
+  __device__ int any(int p) const { return __any_sync(mask(), p); }
+  __device__ int all(int p) const { return __all_sync(mask(), p); }
+  __device__ unsigned ballot(int p) const { return __ballot_sync(mask(), p) >> (enel::lane() & ~(N - 1)) & (N == 32 ? ~0u : (1u << (N % 32)) - 1); }
+  template <class T> __device__ unsigned match_any(T v) const { return __match_any_sync(mask(), v) >> (enel::lane() & ~(N - 1)); }
+};
+template <unsigned N, class Parent> __device__ thread_block_tile<N, Parent> tiled_partition(const Parent&) { return thread_block_tile<N, Parent>(); }
+
+#if __CUDA_ARCH__ >= 900
+class cluster_group {
+ public:
+  __device__ static void sync() { barrier_arrive(); barrier_wait(); }
+  __device__ static void barrier_arrive() { asm volatile("barrier.cluster.arrive.aligned;" ::: "memory"); }
+  __device__ static void barrier_wait() { asm volatile("barrier.cluster.wait.aligned;" ::: "memory"); }
+  __device__ static unsigned block_rank() { unsigned r; asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
+  __device__ static unsigned num_blocks() { unsigned r; asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(r)); return r; }
+  __device__ static unsigned num_threads() { return num_blocks() * thread_block::size(); }
+  __device__ static unsigned size() { return num_threads(); }
+  __device__ static unsigned thread_rank() { return block_rank() * thread_block::size() + enel::block_rank(); }
+  __device__ static dim3 block_index() { dim3 r; asm volatile("mov.u32 %0, %%cluster_ctaid.x; mov.u32 %1, %%cluster_ctaid.y; mov.u32 %2, %%cluster_ctaid.z;" : "=r"(r.x), "=r"(r.y), "=r"(r.z)); return r; }
+  __device__ static dim3 dim_blocks() { dim3 r; asm volatile("mov.u32 %0, %%cluster_nctaid.x; mov.u32 %1, %%cluster_nctaid.y; mov.u32 %2, %%cluster_nctaid.z;" : "=r"(r.x), "=r"(r.y), "=r"(r.z)); return r; }
+  template <class T> __device__ static T* map_shared_rank(T* p, int rank) {
+    unsigned long long out;
+    asm volatile("mapa.u64 %0, %1, %2;" : "=l"(out) : "l"(p), "r"(rank));
+    return (T*)out;
+  }
+  __device__ static unsigned query_shared_rank(const void* p) { unsigned r; asm volatile("getctarank.u64 %0, %1;" : "=r"(r) : "l"(p)); return r; }
+};
+__device__ inline cluster_group this_cluster() { return cluster_group(); }
+#endif
+
+template <class Group> __device__ void sync(const Group& group) { group.sync(); }
+
+template <class T = void> struct plus { template <class U> __device__ U operator()(U a, U b) const { return a + b; } };
+template <class T = void> struct less { template <class U> __device__ U operator()(U a, U b) const { return b < a ? b : a; } };
+template <class T = void> struct greater { template <class U> __device__ U operator()(U a, U b) const { return a < b ? b : a; } };
+template <class T = void> struct bit_and { template <class U> __device__ U operator()(U a, U b) const { return a & b; } };
+template <class T = void> struct bit_or { template <class U> __device__ U operator()(U a, U b) const { return a | b; } };
+template <class T = void> struct bit_xor { template <class U> __device__ U operator()(U a, U b) const { return a ^ b; } };
+
+template <class Group, class T, class Op> __device__ T reduce(const Group& group, T v, Op op) {
+  T sum = group.shfl(v, 0);
+  for (unsigned i = 1; i < group.size(); ++i) sum = op(sum, group.shfl(v, i));
+  return sum;
+}
+template <class Group, class T, class Op> __device__ T inclusive_scan(const Group& group, T v, Op op) {
+  T sum = v;
+  for (unsigned by = 1; by < group.size(); by *= 2) {
+    T below = group.shfl_up(sum, by);
+    if (group.thread_rank() >= by) sum = op(below, sum);
+  }
+  return sum;
+}
+template <class Group, class T> __device__ T inclusive_scan(const Group& group, T v) { return inclusive_scan(group, v, plus<T>()); }
+template <class Group, class T, class Op> __device__ T exclusive_scan(const Group& group, T v, Op op) {
+  T sum = group.shfl_up(inclusive_scan(group, v, op), 1);
+  return group.thread_rank() == 0 ? T() : sum;
+}
+template <class Group, class T> __device__ T exclusive_scan(const Group& group, T v) { return exclusive_scan(group, v, plus<T>()); }
+
+template <class Group, class T> __device__ void memcpy_async(const Group& group, T* to, const T* from, size_t bytes) {
+  const char* source = (const char*)from;
+  char* target = (char*)to;
+  for (size_t at = 4 * group.thread_rank(); at + 4 <= bytes; at += 4 * group.size())
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((unsigned)__cvta_generic_to_shared(target + at)), "l"(source + at) : "memory");
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <class Group> __device__ void wait(const Group& group) { asm volatile("cp.async.wait_all;" ::: "memory"); group.sync(); }
+}  // namespace cooperative_groups

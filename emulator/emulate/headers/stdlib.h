@@ -1,0 +1,3 @@
+// Memory is built in.
+#pragma once
+#include <stddef.h>

@@ -1,0 +1,185 @@
+//! Where do kernels come from? A PTX text, or CUDA C++ that NVRTC translates without a toolkit.
+
+use std::path::PathBuf;
+
+use enel_emulator::{Module, ParseError};
+use enel_nvrtc::{Arch, CompileError, Compiler, Foreign};
+
+use crate::headers;
+use crate::host;
+
+/// How a CUDA text is translated.
+#[derive(Clone, Debug)]
+pub struct CudaOptions {
+    /// What to compile for; `sm_90a` unless said otherwise. No assembler runs.
+    pub target: Arch,
+    /// Folders with further headers; those included in quotes may hold host code too.
+    pub folders: Vec<PathBuf>,
+    /// Macros, as `NAME` or `NAME=VALUE`.
+    pub defines: Vec<String>,
+    /// Instances of templates to make, such as `axpy<float, 4>`; they may be launched under that name.
+    pub instances: Vec<String>,
+}
+
+impl Default for CudaOptions {
+    fn default() -> Self {
+        CudaOptions { target: Arch::SM_90A, folders: Vec::new(), defines: Vec::new(), instances: Vec::new() }
+    }
+}
+
+/// Kernels that can be run.
+#[derive(Debug)]
+pub struct Program {
+    pub(crate) module: Module,
+    /// What a user calls a kernel, and its name in the PTX.
+    aliases: Vec<(String, String)>,
+    ptx: String,
+}
+
+/// Why there is no program, or no such kernel in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// The PTX was refused.
+    #[error("{file}")]
+    Parse {
+        /// Where it came from.
+        file: String,
+        /// Why.
+        #[source]
+        source: ParseError,
+    },
+    /// NVRTC refused the CUDA text.
+    #[error("cannot compile {file}")]
+    Compile {
+        /// Where it came from.
+        file: String,
+        /// Why, with the lines.
+        #[source]
+        source: Box<CompileError>,
+    },
+    /// No kernel of that name.
+    #[error("there is no kernel `{name}`; there are: {}", known.join(", "))]
+    NoKernel {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Several kernels that C++ calls alike.
+    #[error("`{name}` may mean any of: {}", found.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Their names in the PTX.
+        found: Vec<String>,
+    },
+}
+
+impl Program {
+    /// Kernels of a PTX text; `file` names it in messages.
+    ///
+    /// # Errors
+    /// [`ProgramError::Parse`] with file, line and instruction.
+    pub fn from_ptx(file: &str, ptx: &str) -> Result<Program, ProgramError> {
+        let module = Module::parse(ptx).map_err(|source| ProgramError::Parse { file: file.to_owned(), source })?;
+        Ok(Program { module, aliases: Vec::new(), ptx: ptx.to_owned() })
+    }
+
+    /// Kernels of a CUDA text. Headers of a toolkit are replaced by stand-ins; host code is dropped.
+    ///
+    /// # Errors
+    /// [`ProgramError::Compile`], or [`ProgramError::Parse`] if the PTX has an instruction the emulator lacks.
+    pub fn from_cuda(
+        compiler: &Compiler,
+        file: &str,
+        source: &str,
+        options: &CudaOptions,
+    ) -> Result<Program, ProgramError> {
+        let name = file.rsplit('/').next().unwrap_or(file);
+        let instances: Vec<&str> = options.instances.iter().map(String::as_str).collect();
+        let quoted = quoted_headers(source, &options.folders);
+        let mut headers = headers::all();
+        headers.extend(quoted.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+        let source = &host::strip(source);
+        let foreign = Foreign {
+            name: name.strip_suffix(".cu").unwrap_or(name),
+            source,
+            arch: options.target.to_virtual(),
+            headers: &headers,
+            folders: &options.folders,
+            defines: &options.defines,
+            expressions: &instances,
+        };
+        let refused = |source| ProgramError::Compile { file: file.to_owned(), source: Box::new(source) };
+        let translated = compiler.translate(&foreign).map_err(refused)?;
+        let mut program = Program::from_ptx(&format!("PTX of {file}"), &translated.ptx)?;
+        program.aliases = translated.names.into_iter().collect();
+        Ok(program)
+    }
+
+    /// The PTX that runs.
+    pub fn ptx(&self) -> &str {
+        &self.ptx
+    }
+
+    /// Names of the kernels, as PTX spells them.
+    pub fn kernels(&self) -> impl Iterator<Item = &str> {
+        self.module.entries()
+    }
+
+    /// The PTX name of the kernel a user calls `name`: that name itself, an instance, or a C++ function of that name.
+    ///
+    /// # Errors
+    /// [`ProgramError::NoKernel`], [`ProgramError::Ambiguous`].
+    pub fn kernel(&self, name: &str) -> Result<&str, ProgramError> {
+        if let Some(exact) = self.kernels().find(|k| *k == name) {
+            return Ok(exact);
+        }
+        if let Some((_, ptx)) = self.aliases.iter().find(|(alias, _)| alias == name) {
+            return self.kernel_exact(name, ptx);
+        }
+        // Itanium mangling spells a name with its length in front.
+        let plain = name.split('<').next().unwrap_or(name);
+        let pattern: String = plain.split("::").map(|part| format!("{}{part}", part.len())).collect();
+        let found: Vec<&str> = self.kernels().filter(|k| k.starts_with("_Z") && k.contains(&pattern)).collect();
+        match found.as_slice() {
+            [one] => Ok(one),
+            [] => self.kernel_exact(name, name),
+            many => Err(ProgramError::Ambiguous {
+                name: name.to_owned(),
+                found: many.iter().map(|&k| k.to_owned()).collect(),
+            }),
+        }
+    }
+
+    fn kernel_exact(&self, name: &str, ptx: &str) -> Result<&str, ProgramError> {
+        let known = || self.kernels().map(str::to_owned).collect();
+        let found = self.kernels().find(|k| *k == ptx);
+        found.ok_or_else(|| ProgramError::NoKernel { name: name.to_owned(), known: known() })
+    }
+}
+
+/// Headers a text includes in quotes, and those they include, without their host code.
+fn quoted_headers(source: &str, folders: &[PathBuf]) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut open = vec![source.to_owned()];
+    while let Some(text) = open.pop() {
+        for line in text.lines() {
+            let directive = line.trim_start().strip_prefix('#').map(str::trim_start);
+            let target = directive.and_then(|d| d.strip_prefix("include")).map(str::trim_start);
+            let Some(name) = target.and_then(|t| t.strip_prefix('"')).and_then(|t| t.split('"').next()) else {
+                continue;
+            };
+            if found.iter().any(|(known, _)| known == name) {
+                continue;
+            }
+            let read = folders.iter().find_map(|folder| std::fs::read_to_string(folder.join(name)).ok());
+            if let Some(body) = read {
+                open.push(body.clone());
+                found.push((name.to_owned(), host::strip(&body)));
+            }
+        }
+    }
+    found
+}

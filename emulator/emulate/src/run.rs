@@ -1,0 +1,394 @@
+//! How does a kernel get its arguments, and what comes back?
+
+use enel_emulator::{
+    Arg, Checks, Fill, Launch, LaunchError, MapElement, Memory, MemoryError, Options, Stats, Swizzle, TensorMap,
+    TensorMapError, launch,
+};
+
+use crate::array::{Array, ArrayError, ArrayType};
+use crate::program::{Program, ProgramError};
+
+/// A tensor map over the array of another argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapOf {
+    /// Which argument's array, from 0.
+    pub argument: usize,
+    /// Element type.
+    pub element: MapElement,
+    /// Extents, innermost first.
+    pub dims: Vec<u64>,
+    /// Pitches in bytes of all dimensions but the innermost; empty for a dense tensor.
+    pub strides_bytes: Vec<u64>,
+    /// Extents of a box.
+    pub box_dims: Vec<u32>,
+    /// Steps inside a box; empty for ones.
+    pub elem_strides: Vec<u32>,
+    /// Layout in shared memory.
+    pub swizzle: Swizzle,
+    /// What lies outside.
+    pub fill: Fill,
+}
+
+/// One argument.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A pointer to an array.
+    In(Array),
+    /// A pointer to room for an array, which comes back.
+    Out(ArrayType, usize),
+    /// A pointer to an array, which comes back.
+    InOut(Array),
+    /// A tensor map, by value or behind a pointer, whichever the kernel declares.
+    Map(MapOf),
+    /// 32-bit signed integer.
+    I32(i32),
+    /// 32-bit unsigned integer.
+    U32(u32),
+    /// 64-bit signed integer.
+    I64(i64),
+    /// 64-bit unsigned integer.
+    U64(u64),
+    /// Single precision.
+    F32(f32),
+    /// Double precision.
+    F64(f64),
+    /// Anything else passed by value, as it lies in memory.
+    Bytes(Vec<u8>),
+}
+
+/// One launch.
+#[derive(Clone, Debug)]
+pub struct Job<'a> {
+    /// The kernel: its PTX name, its C++ name, or an instance the program was made with.
+    pub kernel: &'a str,
+    /// Blocks along x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// Blocks of a cluster; `None` for what the kernel asks for.
+    pub cluster: Option<[u32; 3]>,
+    /// Dynamic shared memory, in bytes.
+    pub smem_bytes: u32,
+    /// Arguments in order. An array that only tensor maps use and the kernel does not take is left out of the call.
+    pub args: &'a [Value],
+    /// Draws the schedule; 0 is the natural one.
+    pub seed: u64,
+    /// Mistakes to look for.
+    pub checks: Checks,
+    /// Blocks that take turns, for kernels whose blocks wait for each other.
+    pub resident_blocks: usize,
+    /// Warp instructions the launch may execute.
+    pub max_instructions: Option<u64>,
+}
+
+impl<'a> Job<'a> {
+    /// One block of one thread, all checks, natural order.
+    pub fn new(kernel: &'a str, args: &'a [Value]) -> Job<'a> {
+        let Options { seed, checks, max_instructions, resident_blocks, .. } = Options::default();
+        Job {
+            kernel,
+            grid: [1; 3],
+            block: [1; 3],
+            cluster: None,
+            smem_bytes: 0,
+            args,
+            seed,
+            checks,
+            resident_blocks,
+            max_instructions,
+        }
+    }
+}
+
+/// What a launch did.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was executed.
+    pub stats: Stats,
+    /// For each argument the array that comes back, and how many of its elements nobody has written.
+    pub arrays: Vec<Option<(Array, usize)>>,
+}
+
+impl Report {
+    /// The array that came back through argument `index`.
+    ///
+    /// # Errors
+    /// [`ArrayError::None`] if the argument gives none.
+    pub fn array(&self, index: usize) -> Result<&Array, ArrayError> {
+        self.arrays.get(index).and_then(Option::as_ref).map(|(array, _)| array).ok_or(ArrayError::None { index })
+    }
+}
+
+/// Why a launch gave no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// There is no such kernel.
+    #[error(transparent)]
+    Kernel(#[from] ProgramError),
+    /// The arguments are not what the kernel takes.
+    #[error("`{kernel}` takes parameters of {expected:?} B, the arguments are {found:?}")]
+    Arguments {
+        /// The kernel.
+        kernel: String,
+        /// Size of each parameter.
+        expected: Vec<u32>,
+        /// Kind of each argument.
+        found: Vec<&'static str>,
+    },
+    /// A tensor map no driver would make.
+    #[error("argument {index}, a tensor map")]
+    Map {
+        /// Which argument, from 0.
+        index: usize,
+        /// Why.
+        #[source]
+        source: TensorMapError,
+    },
+    /// A tensor map over something that is no array, or too small.
+    #[error("argument {index} maps {need_bytes} B of argument {argument}, which has {have_bytes} B")]
+    Mapped {
+        /// The map.
+        index: usize,
+        /// What it maps.
+        argument: usize,
+        /// Bytes it may touch.
+        need_bytes: u64,
+        /// Bytes there are.
+        have_bytes: u64,
+    },
+    /// No room.
+    #[error("argument {index}")]
+    Memory {
+        /// Which argument, from 0.
+        index: usize,
+        /// Why.
+        #[source]
+        source: MemoryError,
+    },
+    /// A launch no device would accept.
+    #[error("the launch is refused")]
+    Refused(#[source] LaunchError),
+    /// A mistake in the kernel.
+    #[error("{finding}")]
+    Finding {
+        /// What and where.
+        finding: LaunchError,
+    },
+}
+
+impl Value {
+    fn kind(&self) -> &'static str {
+        match self {
+            Value::In(_) | Value::Out(..) | Value::InOut(_) => "array",
+            Value::Map(_) => "tensor map",
+            Value::I32(_) | Value::U32(_) => "32-bit integer",
+            Value::I64(_) | Value::U64(_) => "64-bit integer",
+            Value::F32(_) => "f32",
+            Value::F64(_) => "f64",
+            Value::Bytes(_) => "bytes",
+        }
+    }
+
+    fn fits(&self, bytes: u32) -> bool {
+        match self {
+            Value::In(_) | Value::Out(..) | Value::InOut(_) | Value::I64(_) | Value::U64(_) | Value::F64(_) => {
+                bytes == 8
+            }
+            Value::Map(_) => bytes == 128 || bytes == 8,
+            // Narrower parameters take the low bytes of an integer.
+            Value::I32(_) | Value::U32(_) => matches!(bytes, 1 | 2 | 4),
+            Value::F32(_) => bytes == 4,
+            Value::Bytes(data) => data.len() == bytes as usize,
+        }
+    }
+
+    fn byte_size(&self) -> Option<usize> {
+        match self {
+            Value::In(array) | Value::InOut(array) => Some(array.bytes.len()),
+            Value::Out(ty, count) => Some(ty.bytes().saturating_mul(*count)),
+            _ => None,
+        }
+    }
+}
+
+/// Which arguments are passed: all, less arrays that only serve maps, so that sizes match the parameters.
+fn passed(args: &[Value], params: &[u32]) -> Option<Vec<usize>> {
+    fn rest(args: &[Value], at: usize, params: &[u32], is_mapped: &[bool], taken: &mut Vec<usize>) -> bool {
+        let Some(value) = args.get(at) else { return params.is_empty() };
+        if let Some((&first, others)) = params.split_first()
+            && value.fits(first)
+        {
+            taken.push(at);
+            if rest(args, at + 1, others, is_mapped, taken) {
+                return true;
+            }
+            taken.pop();
+        }
+        is_mapped[at] && rest(args, at + 1, params, is_mapped, taken)
+    }
+    // A parameter more or less decides, so hopeless searches end at once.
+    if params.len() > args.len() {
+        return None;
+    }
+    let mut is_mapped = vec![false; args.len()];
+    for value in args {
+        if let Value::Map(map) = value
+            && let Some(slot) = is_mapped.get_mut(map.argument)
+        {
+            *slot = args[map.argument].byte_size().is_some();
+        }
+    }
+    if args.len() - params.len() > is_mapped.iter().filter(|m| **m).count() {
+        return None;
+    }
+    let mut taken = Vec::new();
+    rest(args, 0, params, &is_mapped, &mut taken).then_some(taken)
+}
+
+impl Program {
+    /// Runs a kernel to its end.
+    ///
+    /// # Errors
+    /// [`RunError::Finding`] for a mistake in the kernel; the others for a job that makes no sense.
+    pub fn run(&self, job: &Job<'_>) -> Result<Report, RunError> {
+        let kernel = self.kernel(job.kernel)?;
+        let entry = self.module.entry(kernel);
+        let sizes: Vec<u32> = entry.map_or(Vec::new(), |e| e.params.iter().map(|p| p.bytes).collect());
+        let Some(order) = passed(job.args, &sizes) else {
+            let found = job.args.iter().map(Value::kind).collect();
+            return Err(RunError::Arguments { kernel: kernel.to_owned(), expected: sizes, found });
+        };
+        let mut memory = Memory::new();
+        let addresses = place(&mut memory, job.args)?;
+        let mut args = Vec::with_capacity(order.len());
+        for (&index, &bytes) in order.iter().zip(&sizes) {
+            args.push(argument(&mut memory, job.args, &addresses, (index, bytes))?);
+        }
+        let what = Launch {
+            entry: kernel,
+            grid: job.grid,
+            block: job.block,
+            cluster: job.cluster,
+            dynamic_smem_bytes: job.smem_bytes,
+            args: &args,
+        };
+        let options = Options {
+            seed: job.seed,
+            checks: job.checks,
+            max_instructions: job.max_instructions,
+            resident_blocks: job.resident_blocks,
+            ..Options::default()
+        };
+        let stats = launch(&self.module, &mut memory, &what, &options).map_err(|error| match error {
+            LaunchError::NoKernel { .. }
+            | LaunchError::Dimensions { .. }
+            | LaunchError::SharedMemory { .. }
+            | LaunchError::Argument { .. }
+            | LaunchError::ModuleVariables { .. } => RunError::Refused(error),
+            finding => RunError::Finding { finding },
+        })?;
+        let mut arrays = Vec::with_capacity(job.args.len());
+        for (index, value) in job.args.iter().enumerate() {
+            arrays
+                .push(collect(&memory, value, addresses[index]).map_err(|source| RunError::Memory { index, source })?);
+        }
+        Ok(Report { stats, arrays })
+    }
+}
+
+/// Puts every array into memory; 0 for arguments that have none.
+fn place(memory: &mut Memory, args: &[Value]) -> Result<Vec<u64>, RunError> {
+    let mut addresses = Vec::with_capacity(args.len());
+    for (index, value) in args.iter().enumerate() {
+        let failed = |source| RunError::Memory { index, source };
+        let address = match value.byte_size() {
+            Some(bytes) => memory.alloc(bytes).map_err(failed)?,
+            None => 0,
+        };
+        if let Value::In(array) | Value::InOut(array) = value {
+            memory.write(address, &array.bytes).map_err(failed)?;
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+fn argument(
+    memory: &mut Memory,
+    args: &[Value],
+    addresses: &[u64],
+    (index, bytes): (usize, u32),
+) -> Result<Arg, RunError> {
+    let cut = |bits: u32| Arg::Bytes(bits.to_le_bytes()[..bytes as usize].to_vec());
+    Ok(match &args[index] {
+        Value::In(_) | Value::Out(..) | Value::InOut(_) => Arg::U64(addresses[index]),
+        Value::I32(x) => cut(*x as u32),
+        Value::U32(x) => cut(*x),
+        Value::I64(x) => Arg::I64(*x),
+        Value::U64(x) => Arg::U64(*x),
+        Value::F32(x) => Arg::F32(*x),
+        Value::F64(x) => Arg::F64(*x),
+        Value::Bytes(data) => Arg::Bytes(data.clone()),
+        Value::Map(map) => {
+            let encoded = encode(map, args, addresses, index)?;
+            if bytes == 128 {
+                return Ok(Arg::Bytes(encoded.to_vec()));
+            }
+            let failed = |source| RunError::Memory { index, source };
+            let address = memory.alloc(encoded.len()).map_err(failed)?;
+            memory.write(address, &encoded).map_err(failed)?;
+            Arg::U64(address)
+        }
+    })
+}
+
+fn encode(map: &MapOf, args: &[Value], addresses: &[u64], index: usize) -> Result<[u8; 128], RunError> {
+    let size = u64::from(map.element.bytes());
+    let mut strides_bytes = map.strides_bytes.clone();
+    if strides_bytes.is_empty() {
+        let mut pitch = size;
+        for extent in &map.dims[..map.dims.len().saturating_sub(1)] {
+            pitch = pitch.saturating_mul(*extent);
+            strides_bytes.push(pitch);
+        }
+    } else if strides_bytes.len() == map.dims.len() && strides_bytes[0] == size {
+        // The innermost pitch is the element itself.
+        strides_bytes.remove(0);
+    }
+    let have_bytes = args.get(map.argument).and_then(Value::byte_size).unwrap_or(0) as u64;
+    let elem_strides = if map.elem_strides.is_empty() { vec![1; map.dims.len()] } else { map.elem_strides.clone() };
+    let tensor = TensorMap {
+        address: addresses.get(map.argument).copied().unwrap_or(0),
+        element: map.element,
+        dims: map.dims.clone(),
+        strides_bytes,
+        box_dims: map.box_dims.clone(),
+        elem_strides,
+        swizzle: map.swizzle,
+        fill: map.fill,
+    };
+    let encoded = tensor.encode().map_err(|source| RunError::Map { index, source })?;
+    let reach = |(extent, pitch): (&u64, &u64)| (extent - 1).saturating_mul(*pitch);
+    let outer: u64 = tensor.dims[1..].iter().zip(&tensor.strides_bytes).map(reach).fold(0, u64::saturating_add);
+    let need_bytes = outer.saturating_add(tensor.dims[0].saturating_mul(size));
+    if need_bytes > have_bytes {
+        return Err(RunError::Mapped { index, argument: map.argument, need_bytes, have_bytes });
+    }
+    Ok(encoded)
+}
+
+fn collect(memory: &Memory, value: &Value, address: u64) -> Result<Option<(Array, usize)>, MemoryError> {
+    let ty = match value {
+        Value::Out(ty, _) => *ty,
+        Value::InOut(array) => array.ty,
+        _ => return Ok(None),
+    };
+    let mut bytes = vec![0; value.byte_size().unwrap_or(0)];
+    memory.read(address, &mut bytes)?;
+    let mut unwritten = 0;
+    for at in (0..bytes.len()).step_by(ty.bytes()) {
+        unwritten += usize::from(!memory.is_written(address + at as u64, ty.bytes())?);
+    }
+    Ok(Some((Array { ty, bytes }, unwritten)))
+}

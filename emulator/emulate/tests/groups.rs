@@ -1,0 +1,133 @@
+//! Do kernels with cooperative groups, wmma, asynchronous copies and clusters give the right results under every schedule?
+
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
+mod common;
+
+use common::{Numbers, f32s, halves, i32s, out, program, run, zeros_i32};
+use enel_emulate::{Array, ArrayType, Job, Program, Value};
+use half::{bf16, f16};
+use std::sync::OnceLock;
+
+fn groups() -> Option<&'static Program> {
+    static MADE: OnceLock<Option<Program>> = OnceLock::new();
+    MADE.get_or_init(|| program("groups.cu", include_str!("kernels/groups.cu"), "sm_90a", &[])).as_ref()
+}
+
+fn job<'a>(kernel: &'a str, grid: u32, block: u32, args: &'a [Value]) -> Job<'a> {
+    Job { grid: [grid, 1, 1], block: [block, 1, 1], ..Job::new(kernel, args) }
+}
+
+#[test]
+fn tiles_reduce_scan_and_vote() {
+    let Some(program) = groups() else { return };
+    let x: Vec<i32> = (0..128).map(|i| i * 37 % 101 - 40).collect();
+    let args = [i32s(x.clone()), out(ArrayType::I32, 512), out(ArrayType::I32, 128)];
+    let report = run(program, &job("tile_reduce", 2, 64, &args));
+    let ranks = report.array(2).unwrap().to_i32().unwrap();
+    for (i, got) in report.array(1).unwrap().to_i32().unwrap().chunks(4).enumerate() {
+        let (tile, warp) = (&x[i / 8 * 8..][..8], &x[i / 32 * 32..][..32]);
+        let odd = tile.iter().enumerate().fold(0, |acc, (j, v)| acc | (v & 1) << j);
+        let scan: i32 = tile[..=i % 8].iter().sum();
+        let want = [tile.iter().sum(), *warp.iter().max().unwrap(), scan, tile[i % 8 ^ 3] + odd];
+        assert_eq!(got, want);
+        let n_odd = |lanes: &[i32]| lanes.iter().filter(|v| *v & 1 == 1).count() as i32;
+        let want = if x[i] & 1 == 1 { n_odd(&warp[..i % 32]) * 100 + n_odd(warp) } else { -1 };
+        assert_eq!(ranks[i], want);
+    }
+}
+
+#[test]
+fn wmma_multiplies_halves_and_bf16() {
+    let Some(program) = groups() else { return };
+    let (m, n, k) = (32usize, 48usize, 64usize);
+    let (a, b) = (Numbers(1).floats(m * k), Numbers(2).floats(n * k));
+    type Round = (&'static str, fn(f32) -> u16, fn(u16) -> f64);
+    let kinds: [Round; 2] = [
+        ("wmma_half", |x| f16::from_f32(x).to_bits(), |b| f16::from_bits(b).to_f64()),
+        ("wmma_bf16", |x| bf16::from_f32(x).to_bits(), |b| bf16::from_bits(b).to_f64()),
+    ];
+    for (kernel, encode, decode) in kinds {
+        let (a, b): (Vec<u16>, Vec<u16>) =
+            (a.iter().map(|x| encode(*x)).collect(), b.iter().map(|x| encode(*x)).collect());
+        let args = [
+            halves(a.clone()),
+            halves(b.clone()),
+            out(ArrayType::F32, m * n),
+            Value::I32(m as i32),
+            Value::I32(n as i32),
+            Value::I32(k as i32),
+        ];
+        let report = run(program, &Job { grid: [3, 2, 1], ..job(kernel, 1, 32, &args) });
+        for (i, got) in report.array(2).unwrap().to_f32().unwrap().into_iter().enumerate() {
+            let want: f64 = (0..k).map(|p| decode(a[i / n * k + p]) * decode(b[i % n * k + p])).sum::<f64>() / 2.0;
+            // Four roundings to f32 of sums below 64.
+            assert!((f64::from(got) - want).abs() <= 64.0 * 4.0 * 2f64.powi(-24), "{got} {want}");
+        }
+    }
+}
+
+#[test]
+fn wmma_multiplies_bytes_and_tf32() {
+    let Some(program) = groups() else { return };
+    let (a, b): (Vec<u8>, Vec<u8>) =
+        ((0..512).map(|i| (i * 73 % 251) as u8).collect(), (0..128).map(|i| (i * 29) as u8).collect());
+    let args = [Value::In(Array::from_u8(&a)), Value::In(Array::from_u8(&b)), out(ArrayType::I32, 256)];
+    let report = run(program, &job("wmma_int8", 1, 32, &args));
+    let at = |v: &[u8], i: usize| i32::from(v[i] as i8);
+    let want: Vec<i32> =
+        (0..256).map(|i| 7 + (0..16).map(|p| at(&a, i / 8 * 16 + p) * at(&b, p * 8 + i % 8)).sum::<i32>()).collect();
+    assert_eq!(report.array(2).unwrap().to_i32().unwrap(), want);
+
+    let (a, b) = (Numbers(3).floats(128), Numbers(4).floats(128));
+    let args = [f32s(a.clone()), f32s(b.clone()), out(ArrayType::F32, 256)];
+    let report = run(program, &job("wmma_tf32", 1, 32, &args));
+    // Round to 10 bits of fraction, ties away from zero.
+    let tf32 = |x: f32| f64::from(f32::from_bits((x.to_bits() + 0x1000) & !0x1fff));
+    for (i, got) in report.array(2).unwrap().to_f32().unwrap().into_iter().enumerate() {
+        let want: f64 = (0..8).map(|p| tf32(a[i / 16 * 8 + p]) * tf32(b[p * 16 + i % 16])).sum();
+        assert_eq!(got, want as f32);
+    }
+}
+
+#[test]
+fn a_pipeline_of_asynchronous_copies() {
+    let Some(program) = groups() else { return };
+    let x = Numbers(5).floats(256 * 4);
+    let args = [f32s(x.clone()), out(ArrayType::F32, 64), Value::I32(256)];
+    let report = run(program, &job("pipelined", 1, 64, &args));
+    for (t, got) in report.array(1).unwrap().to_f32().unwrap().into_iter().enumerate() {
+        let want = (0..4).fold(0f32, |sum, s| {
+            let v = &x[4 * (64 * s + 63 - t)..];
+            sum + v[2].mul_add(v[3], v[0] - v[1])
+        });
+        assert_eq!(got, want);
+    }
+}
+
+#[test]
+fn bulk_copies_report_to_a_barrier() {
+    let Some(program) = groups() else { return };
+    let x = Numbers(6).floats(512);
+    let args = [f32s(x.clone()), out(ArrayType::F32, 512)];
+    let report = run(program, &job("bulk_with_barrier", 2, 64, &args));
+    let want: Vec<f32> = x.iter().map(|v| v.mul_add(2.0, 1.0)).collect();
+    assert_eq!(report.array(1).unwrap().to_f32().unwrap(), want);
+}
+
+#[test]
+fn clusters_reduce_and_count_through_distributed_shared_memory() {
+    let Some(program) = groups() else { return };
+    let x: Vec<f32> = (0..800).map(|i| (i % 7) as f32).collect();
+    let args = [f32s(x.clone()), out(ArrayType::F32, 2), Value::I32(100)];
+    let report = run(program, &job("cluster_reduce", 8, 32, &args));
+    let want: Vec<f32> = x.chunks(400).map(|c| c.iter().sum()).collect();
+    assert_eq!(report.array(1).unwrap().to_f32().unwrap(), want);
+
+    let data: Vec<i32> = (0..1000).map(|i| i * i % 64).collect();
+    let args = [i32s(data.clone()), zeros_i32(64), Value::I32(1000), Value::I32(32)];
+    let job = Job { cluster: Some([2, 1, 1]), smem_bytes: 128, ..job("cluster_histogram", 4, 64, &args) };
+    let report = run(program, &job);
+    let want: Vec<i32> = (0..64).map(|bin| data.iter().filter(|v| **v == bin).count() as i32).collect();
+    assert_eq!(report.array(1).unwrap().to_i32().unwrap(), want);
+}

@@ -1,0 +1,214 @@
+//! Do kernels of compute capability 9.0 give the right result under every schedule, and a finding when a wait is missing?
+
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
+mod common;
+
+use common::{Gpu, Numbers, SEEDS, fixture};
+use enel_emulator::{Arg, Fill, LaunchError, MapElement, Swizzle, TensorMap};
+use half::bf16;
+
+/// Seeds for schedules of asynchronous copies: their order matters more than that of warps.
+const MANY: std::ops::Range<u64> = 0..12;
+
+fn gpu(seed: u64) -> Gpu {
+    gpu_of(&fixture("hopper"), seed)
+}
+
+fn gpu_of(text: &str, seed: u64) -> Gpu {
+    let mut gpu = Gpu::new(text);
+    gpu.options.seed = seed;
+    gpu.options.max_instructions = Some(2_000_000);
+    gpu
+}
+
+fn map_2d(address: u64, element: MapElement, dims: [u64; 2], box_dims: [u32; 2], swizzle: Swizzle) -> Arg {
+    let map = TensorMap {
+        address,
+        element,
+        dims: dims.to_vec(),
+        strides_bytes: vec![dims[0] * u64::from(element.bytes())],
+        box_dims: box_dims.to_vec(),
+        elem_strides: vec![1, 1],
+        swizzle,
+        fill: Fill::Zeros,
+    };
+    Arg::Bytes(map.encode().unwrap().to_vec())
+}
+
+struct Product {
+    want: Vec<f64>,
+    got: Vec<f32>,
+}
+
+fn matmul(text: &str, seed: u64, [m, n, k]: [usize; 3]) -> Result<Product, LaunchError> {
+    let mut gpu = gpu_of(text, seed);
+    let mut numbers = Numbers(seed + 1);
+    let mut draw = |n: usize| -> Vec<bf16> { (0..n).map(|_| bf16::from_f32(numbers.float())).collect() };
+    let (a, b) = (draw(m * k), draw(n * k));
+    let bits = |v: &[bf16]| v.iter().map(|x| x.to_bits()).collect::<Vec<u16>>();
+    let (da, db, dc) = (gpu.upload(&bits(&a)), gpu.upload(&bits(&b)), gpu.empty::<f32>(m * n));
+    let args = [
+        map_2d(da, MapElement::Bf16, [k as u64, m as u64], [64, 64], Swizzle::B128),
+        map_2d(db, MapElement::Bf16, [k as u64, n as u64], [64, 64], Swizzle::B128),
+        map_2d(dc, MapElement::F32, [n as u64, m as u64], [32, 64], Swizzle::None),
+        Arg::I32(k.next_multiple_of(64) as i32),
+    ];
+    let grid = [n.div_ceil(64) as u32, m.div_ceil(64) as u32, 1];
+    gpu.try_run("matmul", grid, [256, 1, 1], 32768, &args)?;
+    let value = |v: &[bf16], i: usize| v[i].to_f64();
+    let dot = |i: usize| (0..k).map(|p| value(&a, i / n * k + p) * value(&b, i % n * k + p)).sum();
+    Ok(Product { want: (0..m * n).map(dot).collect(), got: gpu.download(dc, m * n) })
+}
+
+fn check(product: &Product, k: usize) {
+    for (got, want) in product.got.iter().zip(&product.want) {
+        // One rounding to f32 for each 16 of K, of sums of at most K terms below 1.
+        let bound = (k / 16 + 1) as f64 * k as f64 * 2f64.powi(-24);
+        assert!((f64::from(*got) - want).abs() <= bound, "{got} {want}");
+    }
+}
+
+#[test]
+fn matmul_with_tensor_copies_and_wgmma() {
+    let text = fixture("hopper");
+    for seed in MANY {
+        check(&matmul(&text, seed, [128, 64, 256]).unwrap_or_else(|e| panic!("{seed}: {e}")), 256);
+    }
+    // Ragged extents: boxes leave the tensors, K too.
+    check(&matmul(&text, 5, [72, 40, 136]).unwrap_or_else(|e| panic!("{e}")), 192);
+}
+
+/// Where the instructions that hold `what` start and end.
+fn instructions_with(text: &str, what: &str) -> Vec<(usize, usize)> {
+    let end = |from: usize| from + text[from..].find(';').unwrap() + 1;
+    // The opcode may start earlier than `what`.
+    let start = |at: usize| text[..at].rfind([' ', '\n', '\t', ';', ':']).map_or(0, |i| i + 1);
+    text.match_indices(what).map(|(at, _)| (start(at), end(at))).collect()
+}
+
+/// Whether any schedule shows that something is wrong.
+fn is_caught(text: &str) -> bool {
+    MANY.into_iter().any(|seed| match matmul(text, seed, [64, 64, 320]) {
+        Err(_) => true,
+        Ok(product) => {
+            product.got.iter().zip(&product.want).any(|(g, w)| (f64::from(*g) - w).abs() > 1e-2 || g.is_nan())
+        }
+    })
+}
+
+#[test]
+fn every_missing_wait_of_the_matmul_shows() {
+    let text = fixture("hopper");
+    let end = text.find(".entry cluster_sum").unwrap();
+    assert!(!is_caught(&text));
+    for what in
+        ["wgmma.wait_group", "mbarrier.try_wait", "wgmma.commit_group", "mbarrier.arrive.shared", "bulk.wait_group"]
+    {
+        let found = instructions_with(&text[..end], what);
+        assert!(!found.is_empty(), "{what}");
+        for (from, to) in found {
+            let line = &text[from..to];
+            // A wait that is never taken: the branch back falls through.
+            let replaced = if what == "mbarrier.try_wait" {
+                let p = line.split("b64 ").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
+                format!("setp.eq.u32 {p}, 0, 0;")
+            } else {
+                String::new()
+            };
+            let broken = format!("{}{replaced}{}", &text[..from], &text[to..]);
+            // Without its last wait the kernel ends before its store does, which nobody but the host could see.
+            let is_last = what == "bulk.wait_group";
+            assert_eq!(is_caught(&broken), !is_last, "{what}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_cluster_adds_through_distributed_shared_memory() {
+    for seed in MANY {
+        let mut gpu = gpu(seed);
+        let x: Vec<i32> = (0..256).map(|i| i * i % 97).collect();
+        let (input, out) = (gpu.upload(&x), gpu.empty::<i32>(256));
+        gpu.run("cluster_sum", 8, 32, &[Arg::U64(input), Arg::U64(out)]);
+        let want: Vec<i32> = (0..256)
+            .map(|i| {
+                let (cluster, rank, t) = (i / 128, i / 32 % 4, i % 32);
+                (0..4).map(|r| x[cluster * 128 + (rank + r) % 4 * 32 + t] * (r as i32 + 1)).sum()
+            })
+            .collect();
+        assert_eq!(gpu.download::<i32>(out, 256), want);
+    }
+}
+
+#[test]
+fn a_cluster_barrier_is_missed_when_it_is_missing() {
+    let text = fixture("hopper");
+    let at = text.find(".entry cluster_sum").unwrap();
+    let from = at + text[at..].find("barrier.cluster.arrive").unwrap();
+    let to = from + text[from..].find("barrier.cluster.wait").unwrap();
+    let to = to + text[to..].find(';').unwrap() + 1;
+    let broken = format!("{}{}", &text[..from], &text[to..]);
+    let caught = MANY.into_iter().any(|seed| {
+        let mut gpu = gpu_of(&broken, seed);
+        let (input, out) = (gpu.upload(&[1i32; 128]), gpu.empty::<i32>(128));
+        gpu.try_run("cluster_sum", [4, 1, 1], [32, 1, 1], 0, &[Arg::U64(input), Arg::U64(out)]).is_err()
+    });
+    assert!(caught);
+}
+
+#[test]
+fn multicast_feeds_both_blocks() {
+    for seed in MANY {
+        let mut gpu = gpu(seed);
+        let x: Vec<f32> = (0..32 * 16).map(|i| i as f32).collect();
+        let (input, out) = (gpu.upload(&x), gpu.empty::<f32>(1024));
+        let map = map_2d(input, MapElement::F32, [32, 16], [32, 4], Swizzle::None);
+        gpu.run("multicast", 2, 32, &[map, Arg::U64(out)]);
+        let want: Vec<f32> = (0..1024).map(|i| x[i % 512] + (i / 512) as f32).collect();
+        assert_eq!(gpu.download::<f32>(out, 1024), want, "{seed}");
+    }
+}
+
+#[test]
+fn bulk_copies_go_everywhere() {
+    for seed in MANY {
+        let mut gpu = gpu(seed);
+        let x: Vec<i32> = (0..128).map(|i| 3 * i + 1).collect();
+        let (input, out, sum) = (gpu.upload(&x), gpu.empty::<i32>(128), gpu.upload(&[5i32; 64]));
+        gpu.run("bulk", 2, 32, &[Arg::U64(input), Arg::U64(out), Arg::U64(sum)]);
+        let want: Vec<i32> = (0..128).map(|i| x[(i + 64) % 128]).collect();
+        assert_eq!(gpu.download::<i32>(out, 128), want);
+        let want: Vec<i32> = (0..64).map(|i| 5 + x[i] + x[64 + i]).collect();
+        assert_eq!(gpu.download::<i32>(sum, 64), want);
+    }
+}
+
+#[test]
+fn remote_stores_announce_themselves() {
+    for seed in MANY {
+        let mut gpu = gpu(seed);
+        let out = gpu.empty::<i32>(192);
+        gpu.run("remote_stores", 2, 32, &[Arg::U64(out)]);
+        let got = gpu.download::<i32>(out, 192);
+        for rank in 0..2 {
+            let from = 100 * (1 - rank as i32);
+            for t in 0..32 {
+                let row = &got[rank * 96..];
+                assert_eq!((row[t], row[32 + t]), (from + t as i32, t as i32));
+                assert_eq!(row[64 + t], 32 * from + 496);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_mbarrier_announces_cp_async() {
+    for seed in SEEDS {
+        let mut gpu = gpu(seed);
+        let x: Vec<i32> = (0..128).collect();
+        let (input, out) = (gpu.upload(&x), gpu.empty::<i32>(128));
+        gpu.run("announced", 1, 32, &[Arg::U64(input), Arg::U64(out)]);
+        assert_eq!(gpu.download::<i32>(out, 128), x.iter().rev().copied().collect::<Vec<_>>());
+    }
+}
