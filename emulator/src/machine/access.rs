@@ -445,7 +445,9 @@ impl Env<'_> {
                 for i in (0..take as usize).step_by(step) {
                     let bits = allocation.load(offset as usize + i, step as u32);
                     pending.data[i..i + step].copy_from_slice(&bits.to_le_bytes()[..step]);
-                    for j in (i..i + step).filter(|j| !allocation.is_written(offset as usize + j, 1)) {
+                }
+                if !allocation.is_written(offset as usize, take) {
+                    for j in (0..take as usize).filter(|j| !allocation.is_written(offset as usize + j, 1)) {
                         pending.written &= !(1 << j);
                     }
                 }

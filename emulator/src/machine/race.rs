@@ -162,6 +162,29 @@ pub(crate) fn words(first: usize, range: &Range) -> impl Iterator<Item = (usize,
     })
 }
 
+/// Checks a range against what is remembered, then remembers it; the access it conflicts with, if there is one.
+pub(crate) fn touch_range(
+    region: &mut Region,
+    first: usize,
+    order: &Order,
+    what: (&Range, Stamp, How),
+) -> Option<Stamp> {
+    let (range, stamp, how) = what;
+    if range.address.is_multiple_of(4) && range.bytes.is_multiple_of(4) {
+        let stamp = stamp.on(15, how);
+        match region.touch_words((first, range.bytes as usize / 4), order, (&stamp, &stamp)) {
+            Some(Ok(())) => return None,
+            Some(Err(other)) => return Some(other),
+            None => {}
+        }
+    }
+    let found = find(region, first, order, what);
+    if found.is_none() {
+        keep(region, first, order, what);
+    }
+    found
+}
+
 pub(crate) fn find(
     region: &mut Region,
     first: usize,
@@ -212,11 +235,10 @@ impl Env<'_> {
             let order = &races.orders[warp.index as usize];
             let stamp = Stamp::new(order.who, order.period, m, warp.cur.pc);
             let (region, first) = place_in(&mut self.hub.shadows, &mut ledger, &range);
-            if let Some(other) = find(region, first, order, (&range, stamp, how)) {
-                return conflict(m.trailing_zeros() as usize, &range, touch.access, other, Cause::Unordered);
-            }
-            keep(region, first, order, (&range, stamp, how));
-            return Ok(());
+            return match touch_range(region, first, order, (&range, stamp, how)) {
+                Some(other) => conflict(m.trailing_zeros() as usize, &range, touch.access, other, Cause::Unordered),
+                None => Ok(()),
+            };
         }
         // Lanes of one weak store do not conflict with each other here: see `watch_values`.
         let is_plain_store = how == How::WRITE;
@@ -225,11 +247,12 @@ impl Env<'_> {
             let order = &races.orders[warp.index as usize];
             let stamp = Stamp::new(order.who, order.period, 1 << lane, warp.cur.pc);
             let (region, first) = place_in(&mut self.hub.shadows, &mut ledger, &range);
-            if let Some(other) = find(region, first, order, (&range, stamp, how)) {
+            let found = match is_plain_store {
+                true => find(region, first, order, (&range, stamp, how)),
+                false => touch_range(region, first, order, (&range, stamp, how)),
+            };
+            if let Some(other) = found {
                 return conflict(lane, &range, touch.access, other, Cause::Unordered);
-            }
-            if !is_plain_store {
-                keep(region, first, order, (&range, stamp, how));
             }
             if touch.order.strong {
                 let channels = match range.home {
@@ -270,11 +293,10 @@ impl Env<'_> {
         let stamp = Stamp::new(order.who, order.period, ALL, warp.cur.pc);
         let (region, first) = place_in(&mut self.hub.shadows, &mut ledger, &range);
         let what = (&range, stamp, how(access, WEAK));
-        if let Some(other) = find(region, first, order, what) {
-            return conflict(lane, &range, access, other, Cause::Unordered);
+        match touch_range(region, first, order, what) {
+            Some(other) => conflict(lane, &range, access, other, Cause::Unordered),
+            None => Ok(()),
         }
-        keep(region, first, order, what);
-        Ok(())
     }
 
     /// Lanes of one weak store may write the same bytes only with the same value.
@@ -326,11 +348,18 @@ impl Env<'_> {
         let range = Range { home: Home::Shared, rank: self.rank, address, bytes };
         let order = &races.orders[warp.index as usize];
         let (first, own) = (address as usize / 4, Stamp::new(order.who, order.period, 1 << lane, warp.cur.pc));
-        if let Some(other) = find(&mut self.hub.shadows[self.rank].region, first, order, (&range, own, How::WRITE)) {
+        let flying = Stamp::new(order.who.agent(), period, 1 << lane, warp.cur.pc);
+        let region = &mut self.hub.shadows[self.rank].region;
+        let (check, kept) = (own.on(15, How::WRITE), flying.on(15, How::WRITE));
+        match region.touch_words((first, bytes as usize / 4), order, (&check, &kept)) {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(other)) => return conflict(lane, &range, Access::Write, other, Cause::Unordered),
+            None => {}
+        }
+        if let Some(other) = find(region, first, order, (&range, own, How::WRITE)) {
             return conflict(lane, &range, Access::Write, other, Cause::Unordered);
         }
-        let flying = Stamp::new(order.who.agent(), period, 1 << lane, warp.cur.pc);
-        keep(&mut self.hub.shadows[self.rank].region, first, order, (&range, flying, How::WRITE));
+        keep(region, first, order, (&range, flying, How::WRITE));
         Ok(())
     }
 

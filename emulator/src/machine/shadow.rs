@@ -161,9 +161,9 @@ impl Page {
 }
 
 impl Word {
-    /// Remembers `new`; false if there is no room.
+    /// Remembers `new`; false if there is no room. With `thin` a plain read takes the place of another.
     #[inline(always)]
-    fn record(&mut self, order: &Order, new: &Stamp) -> bool {
+    fn record(&mut self, order: &Order, new: &Stamp, thin: bool) -> bool {
         let Word(slots) = self;
         let mut free = SLOTS;
         for (i, old) in slots.iter_mut().enumerate() {
@@ -180,6 +180,11 @@ impl Word {
                 *old = EMPTY;
                 free = free.min(i);
             }
+        }
+        if free == SLOTS && thin && new.how() == How::READ {
+            let is_read = |s: &Stamp| s.how() == How::READ;
+            let same_block = slots.iter().rposition(|s| is_read(s) && s.who.block() == new.who.block());
+            free = same_block.or_else(|| slots.iter().rposition(is_read)).unwrap_or(SLOTS);
         }
         if free < SLOTS {
             slots[free] = *new;
@@ -233,32 +238,44 @@ impl Region {
     pub(crate) fn record(&mut self, word: usize, order: &Order, new: &Stamp) {
         let is_global = self.is_global;
         let page = self.page(word);
-        if page.word(word).record(order, new) {
+        if page.word(word).record(order, new, is_global) {
             return;
         }
-        let Word(slots) = page.word(word);
-        if is_global && new.how() == How::READ {
-            let is_read = |s: &Stamp| s.how() == How::READ;
-            let same_block = slots.iter().rposition(|s| is_read(s) && s.who.block() == new.who.block());
-            if let Some(at) = same_block.or_else(|| slots.iter().rposition(is_read)) {
-                slots[at] = *new;
-                return;
+        spill(&mut page.spilled, word, order, new);
+    }
+
+    /// Whole words `first..first + n` of one line, checked as `new` and remembered as `kept`. `None` where they have to be taken one by one.
+    #[inline(always)]
+    pub(crate) fn touch_words(
+        &mut self,
+        (first, n): (usize, usize),
+        order: &Order,
+        (new, kept): (&Stamp, &Stamp),
+    ) -> Option<Result<(), Stamp>> {
+        let is_global = self.is_global;
+        let Page { lines, spilled } = self.page(first);
+        let (line, at) = (&mut lines[first % PAGE_WORDS / LINE_WORDS], first % LINE_WORDS);
+        if !spilled.is_empty() || at + n > LINE_WORDS {
+            return None;
+        }
+        line.word(at);
+        let words = line.apart.as_deref_mut()?;
+        for (i, word) in words[at..at + n].iter_mut().enumerate() {
+            let clash = word.0.iter().find(|old| old.period != 0 && old.conflicts(new) && !order.knows(old, new.lanes));
+            if let Some(clash) = clash {
+                return Some(Err(*clash));
+            }
+            if !word.record(order, kept, is_global) {
+                spill(spilled, first + i, order, kept);
             }
         }
-        let list = page.spilled.entry((word % PAGE_WORDS) as u8).or_default();
-        let twin =
-            list.iter_mut().find(|s| s.who == new.who && s.period == new.period && s.tag & WHAT == new.tag & WHAT);
-        if let Some(twin) = twin {
-            twin.lanes |= new.lanes;
-            return;
-        }
-        list.retain(|old| !(old.covered_by(new) && order.knows(old, new.lanes)));
-        list.push(*new);
+        Some(Ok(()))
     }
 
     /// Lane `i` of a whole warp touches word `first + i`: checked and remembered at once. `None` where the words have to
     /// be taken one by one.
     pub(crate) fn touch_line(&mut self, first: usize, order: &Order, new: &Stamp) -> Option<Result<(), Stamp>> {
+        let is_global = self.is_global;
         let line = &mut self.page(first).lines[first % PAGE_WORDS / LINE_WORDS];
         if line.apart.is_some() {
             return None;
@@ -269,7 +286,7 @@ impl Region {
         if let Some(clash) = clash {
             return Some(Err(Stamp { lanes: 1, ..*clash }));
         }
-        line.alike.record(order, new).then_some(Ok(()))
+        line.alike.record(order, new, is_global).then_some(Ok(()))
     }
 
     /// An asynchronous write to `word` has arrived: from now on it is `as_new`'s.
@@ -283,4 +300,17 @@ impl Region {
             *stamp = Stamp { tag: stamp.tag, ..*as_new };
         }
     }
+}
+
+/// Remembers `new` beside the stamps that lie in place.
+#[cold]
+fn spill(spilled: &mut HashMap<u8, Vec<Stamp>>, word: usize, order: &Order, new: &Stamp) {
+    let list = spilled.entry((word % PAGE_WORDS) as u8).or_default();
+    let is_twin = |s: &&mut Stamp| s.who == new.who && s.period == new.period && s.tag & WHAT == new.tag & WHAT;
+    if let Some(twin) = list.iter_mut().find(is_twin) {
+        twin.lanes |= new.lanes;
+        return;
+    }
+    list.retain(|old| !(old.covered_by(new) && order.knows(old, new.lanes)));
+    list.push(*new);
 }
