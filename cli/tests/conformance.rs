@@ -73,17 +73,15 @@ fn every_result_has_a_row_and_none_fails_on_the_cpu() {
         }
         let bytes = std::fs::read(&path).unwrap();
         for name in SafeTensors::deserialize(&bytes).unwrap().names() {
-            let is_given = name.starts_with("w.") || name.starts_with("in.");
+            let is_given = name.starts_with("w.") || name.starts_with("in.") || name.contains(".in.");
             assert_eq!(told.contains(&(stem.as_str(), name)), !is_given, "{stem} {name}");
         }
     }
-    // Inference is whole: what is not computed belongs to training and scoring.
+    // What is not computed belongs to scoring.
     for row in &rows {
         let (case, tensor) = (row["case"].as_str().unwrap(), row["tensor"].as_str().unwrap());
-        let is_training = case.starts_with(['b', 'd', 'g', 'i']) || tensor.starts_with("grad.");
-        let needs_vocabulary = case.starts_with('h');
-        let is_open = row["status"] == "unsupported";
-        assert!(!is_open || is_training || needs_vocabulary, "{case} {tensor}: {}", row["detail"]);
+        let may_be_open = case.starts_with(['h', 'i']);
+        assert!(row["status"] != "unsupported" || may_be_open, "{case} {tensor}: {}", row["detail"]);
     }
 }
 
@@ -101,14 +99,28 @@ fn a_perturbed_tensor_fails_and_no_other_does() {
         ("f_llama_hd16", "logits", 1e-5),
         ("f_llama_hd16", "act.layer0.attn_probs", 1e-5),
         ("j_pc_norm", "3.out", 2e-7),
+        ("b_token_train_b1", "grad.EncNP.LGA_list.1.linear1.net.0.weight", 5e-4),
+        ("b_token_train_b2", "after.EncNP.raw_point_embed.net.1.running_var", 5e-6),
+        ("d_train_stage1", "act.loss_recon", 1e-5),
+        ("d_train_stage1", "grad.model.mask_token", 5e-4),
+        ("d_train_stage1", "curve8", 1e-3),
+        ("d_train_stage2", "grad.lm_head.weight", 5e-4),
+        ("f_llama_hd16", "grad.model.embed_tokens.weight", 3e-5),
+        ("g_chamfer", "wide.L1.gx", 1e-6),
     ];
     for (case, tensor, tolerance) in scaled {
-        let dir = copied(&fixtures, &[case, "full_weights"]);
+        let dir = copied(&fixtures, &[case, "full_weights", "a_token_eval_b1", "a_token_eval_b2"]);
         change(&dir.path().join(format!("{case}.safetensors")), tensor, scale(1.0 + 20.0 * tolerance));
         only_fails(&run(dir.path(), case, "cpu"), tensor);
     }
-    for (case, tensor) in [("a_token_eval_b1", "act.stage0.knn_idx_sorted"), ("e_greedy_1", "new_ids")] {
-        let dir = copied(&fixtures, &[case, "full_weights"]);
+    let exact = [
+        ("a_token_eval_b1", "act.stage0.knn_idx_sorted"),
+        ("d_train_stage1", "act.mask_start"),
+        ("e_greedy_1", "new_ids"),
+        ("g_chamfer", "small.idx1"),
+    ];
+    for (case, tensor) in exact {
+        let dir = copied(&fixtures, &[case, "full_weights", "a_token_eval_b1", "a_token_eval_b2"]);
         change(&dir.path().join(format!("{case}.safetensors")), tensor, next_integer);
         only_fails(&run(dir.path(), case, "cpu"), tensor);
     }

@@ -2,3 +2,4 @@
 
 pub mod agree;
 pub mod forge;
+pub mod slopes;

@@ -3,10 +3,10 @@
 
 use enel_bundle::{Step, flops};
 use enel_interp::{Rounding, Run, Tensor, run};
-use enel_ir::{DType, Graph, parse, verify};
+use enel_ir::{DType, Graph, NodeId, parse, verify};
 use enel_lower::{Divided, FrontConfig, compile, divide};
 use enel_passes::{Mode, Passes, REWRITES};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn lga() -> Graph {
     parse(include_str!("../graphs/lga.tir")).unwrap()
@@ -106,4 +106,21 @@ fn switching_a_rewrite_off_changes_the_cost_and_not_the_result() {
             assert!(a.iter().all(|(name, t)| close(t, &b[name])), "{} without {}", graph.name(), row.name);
         }
     }
+}
+
+#[test]
+fn equal_updates_of_two_states_stay_after_their_last_readers() {
+    let text = r#"graph @zeroed {
+  %a = state "a" : f32[3]
+  %b = state "b" : f32[3]
+  %x = add %a, %a
+  %zero = const 0.0 : f32[3]
+  %y = mul %b, %x
+  %again = const 0.0 : f32[3]
+  return y = %y, a = %zero updates %a, b = %again updates %b
+}"#;
+    let graph = parse(text).unwrap();
+    let passed = divide(&graph, &FrontConfig { mode: Mode::F32, passes: Passes::all() }).unwrap().graph;
+    let updates: BTreeSet<NodeId> = passed.outputs().iter().filter(|o| o.updates.is_some()).map(|o| o.value).collect();
+    assert_eq!(updates.len(), 2, "{passed}");
 }

@@ -51,6 +51,22 @@ impl Engine {
         Ok(self.session.zero_states()?)
     }
 
+    /// Replaces the value of a state whose size needs no symbol.
+    ///
+    /// # Errors
+    /// No such state, another dtype or shape, what the device reports.
+    pub fn write_state(&mut self, name: &str, value: &HostTensor) -> Result<()> {
+        Ok(self.session.state(name)?.write(value)?)
+    }
+
+    /// The value of a state now.
+    ///
+    /// # Errors
+    /// No such state, what the device reports.
+    pub fn read_state(&mut self, name: &str) -> Result<HostTensor> {
+        Ok(self.session.state(name)?.read()?)
+    }
+
     /// Runs a graph. Values for symbols it does not have are left out, so callers need not know which extents are
     /// constants.
     ///

@@ -158,6 +158,9 @@ impl Decoder<'_> {
             let lo = self.sf32(self.arg(mods, ops, 2)?, mods)?;
             return Ok(Op::CvtPack { half, rnd, relu, d, hi, lo });
         }
+        if let Some(op) = self.cvt_fp8((to, from, relu), mods, ops)? {
+            return Ok(op);
+        }
         let packed = |ty| matches!(ty, Ty::F16x2 | Ty::Bf16x2 | Ty::Pred);
         if packed(to) || packed(from) || from == Ty::Tf32 || (to == Ty::Tf32 && from != Ty::F32) {
             return Err(mods.unknown(format!("conversion from {from:?} to {to:?}")));
@@ -195,5 +198,32 @@ impl Decoder<'_> {
             sat,
             relu,
         }))
+    }
+
+    /// Conversions of pairs of 8-bit floats; `None` for others. Narrowing ones always saturate.
+    fn cvt_fp8(&mut self, (to, from, relu): (Ty, Ty, bool), mods: &Mods<'_>, ops: &[Operand]) -> Decoded<Option<Op>> {
+        let fp8 = |ty| match ty {
+            Ty::E4m3x2 => Some(Fp8::E4m3),
+            Ty::E5m2x2 => Some(Fp8::E5m2),
+            _ => None,
+        };
+        let cvt = match (fp8(to), fp8(from), to, from) {
+            (Some(ty), None, _, Ty::F32) => {
+                let d = self.dst(Bank::Word, self.arg(mods, ops, 0)?, mods)?;
+                let hi = self.sf32(self.arg(mods, ops, 1)?, mods)?;
+                CvtFp8::FromF32 { ty, relu, d, hi, lo: self.sf32(self.arg(mods, ops, 2)?, mods)? }
+            }
+            (Some(ty), None, _, Ty::F16x2) => {
+                let d = self.dst(Bank::Word, self.arg(mods, ops, 0)?, mods)?;
+                CvtFp8::FromF16 { ty, relu, d, a: self.s32(self.arg(mods, ops, 1)?, mods)? }
+            }
+            (None, Some(ty), Ty::F16x2, _) => {
+                let d = self.dst(Bank::Word, self.arg(mods, ops, 0)?, mods)?;
+                CvtFp8::ToF16 { ty, relu, d, a: self.s16(self.arg(mods, ops, 1)?, mods)? }
+            }
+            (None, None, ..) => return Ok(None),
+            _ => return Err(mods.unknown(format!("conversion from {from:?} to {to:?}"))),
+        };
+        Ok(Some(Op::CvtFp8(cvt)))
     }
 }

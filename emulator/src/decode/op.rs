@@ -57,6 +57,21 @@ pub(crate) struct Cvt {
     pub(crate) relu: bool,
 }
 
+/// 8-bit float formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fp8 {
+    E4m3,
+    E5m2,
+}
+
+/// Conversions of pairs of 8-bit floats.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CvtFp8 {
+    FromF32 { ty: Fp8, relu: bool, d: R, hi: R, lo: R },
+    FromF16 { ty: Fp8, relu: bool, d: R, a: R },
+    ToF16 { ty: Fp8, relu: bool, d: R, a: R },
+}
+
 /// State space of an access, after decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MemSpace {
@@ -239,6 +254,8 @@ pub(crate) enum MmaTy {
     Tf32,
     S8,
     U8,
+    E4m3,
+    E5m2,
 }
 
 /// `mma.sync`; shapes m16n8kK.
@@ -425,6 +442,7 @@ pub(crate) enum Op {
         hi: R,
         lo: R,
     },
+    CvtFp8(CvtFp8),
     SetP {
         cmp: Cmp,
         d: R,

@@ -15,8 +15,16 @@ fn mma_ty(ty: Ty) -> Option<MmaTy> {
         Ty::Tf32 => MmaTy::Tf32,
         Ty::S8 => MmaTy::S8,
         Ty::U8 => MmaTy::U8,
+        Ty::E4m3 => MmaTy::E4m3,
+        Ty::E5m2 => MmaTy::E5m2,
         _ => return None,
     })
+}
+
+/// Element types of `wmma` with this K.
+fn wmma_ty(ty: Ty, k: u8) -> Option<MmaTy> {
+    let is_known = |ty: &MmaTy| !matches!(ty, MmaTy::E4m3 | MmaTy::E5m2) && (*ty == MmaTy::Tf32) == (k == 8);
+    mma_ty(ty).filter(is_known)
 }
 
 impl Decoder<'_> {
@@ -80,18 +88,23 @@ impl Decoder<'_> {
             (MmaTy::F16 | MmaTy::Bf16, 8) => (2, 1),
             (MmaTy::Tf32, 8) => (4, 2),
             (MmaTy::Tf32, 4) => (2, 1),
-            (MmaTy::S8 | MmaTy::U8, 32) => (4, 2),
-            (MmaTy::S8 | MmaTy::U8, 16) => (2, 1),
+            (MmaTy::S8 | MmaTy::U8 | MmaTy::E4m3 | MmaTy::E5m2, 32) => (4, 2),
+            (MmaTy::S8 | MmaTy::U8 | MmaTy::E4m3 | MmaTy::E5m2, 16) => (2, 1),
             _ => return Err(mods.unknown("this shape with this element type")),
         };
         let integer = matches!(a_ty, MmaTy::S8 | MmaTy::U8);
+        let fp8 = matches!(a_ty, MmaTy::E4m3 | MmaTy::E5m2);
         let sum_ok = |ty| match ty {
             Ty::F32 => !integer,
-            Ty::F16 => a_ty == MmaTy::F16,
+            Ty::F16 => a_ty == MmaTy::F16 || fp8,
             Ty::S32 => integer,
             _ => false,
         };
-        if !sum_ok(d_ty) || !sum_ok(c_ty) || (a_ty != b_ty && !integer) {
+        if !sum_ok(d_ty)
+            || !sum_ok(c_ty)
+            || (a_ty != b_ty && !integer && !fp8)
+            || fp8 != matches!(b_ty, MmaTy::E4m3 | MmaTy::E5m2)
+        {
             return Err(mods.unknown("this mix of types"));
         }
         if integer && mods.take("satfinite") {
@@ -145,7 +158,7 @@ impl Decoder<'_> {
                 [d, a, b, c] if a == b => (d, a, c),
                 _ => return Err(mods.unknown("this mix of types")),
             };
-            let Some(ty) = mma_ty(a_ty).filter(|ty| (*ty == MmaTy::Tf32) == (k == 8)) else {
+            let Some(ty) = wmma_ty(a_ty, k) else {
                 return Err(mods.unknown(format!("elements {a_ty:?}")));
             };
             let integer = matches!(ty, MmaTy::S8 | MmaTy::U8);
@@ -187,7 +200,7 @@ impl Decoder<'_> {
         let n_regs = match (frag, ty) {
             (Frag::C, Ty::F32 | Ty::S32) => 8,
             (Frag::C, Ty::F16) => 4,
-            (Frag::A | Frag::B, _) => match mma_ty(ty).filter(|ty| (*ty == MmaTy::Tf32) == (k == 8)) {
+            (Frag::A | Frag::B, _) => match wmma_ty(ty, k) {
                 Some(ty) => frag_regs(rows, cols, ty),
                 None => return Err(mods.unknown(format!("elements {ty:?}"))),
             },
@@ -212,6 +225,6 @@ fn frag_regs(rows: u8, cols: u8, ty: MmaTy) -> usize {
         MmaTy::F16 => 8,
         MmaTy::Bf16 => n / 64,
         MmaTy::Tf32 => n / 32,
-        MmaTy::S8 | MmaTy::U8 => n / 128,
+        MmaTy::S8 | MmaTy::U8 | MmaTy::E4m3 | MmaTy::E5m2 => n / 128,
     }
 }

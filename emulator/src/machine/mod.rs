@@ -15,6 +15,7 @@ pub(crate) mod cluster;
 pub(crate) mod count;
 mod flight;
 mod float;
+mod fp8;
 mod hopper;
 mod mbarrier;
 mod num;

@@ -14,6 +14,12 @@ pub(crate) struct Format {
     nan: u32,
 }
 
+impl Format {
+    pub(crate) const fn new(mantissa_bits: u32, exponent_bits: u32, nan: u32) -> Format {
+        Format { mantissa_bits, exponent_bits, nan }
+    }
+}
+
 pub(crate) const F32: Format = Format { mantissa_bits: 23, exponent_bits: 8, nan: 0x7fff_ffff };
 pub(crate) const F16: Format = Format { mantissa_bits: 10, exponent_bits: 5, nan: 0x7fff };
 pub(crate) const BF16: Format = Format { mantissa_bits: 7, exponent_bits: 8, nan: 0x7fff };

@@ -105,6 +105,7 @@ impl Env<'_> {
             Op::Half(h, d, s) => warp.half_op(h, m, d, s),
             Op::Cvt(c) => warp.cvt(c, m),
             Op::CvtPack { half, rnd, relu, d, hi, lo } => warp.cvt_pack((half, rnd, relu), m, d, hi, lo),
+            Op::CvtFp8(c) => warp.cvt_fp8(c, m),
             Op::TestP { test, d, a, wide } => warp.testp(test, m, d, a, wide),
             Op::Atom(ref atom) => {
                 self.stats.atomics += u64::from(m.count_ones());

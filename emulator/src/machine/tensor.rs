@@ -16,7 +16,7 @@ fn per_reg(ty: MmaTy) -> usize {
     match ty {
         MmaTy::F16 | MmaTy::Bf16 => 2,
         MmaTy::Tf32 => 1,
-        MmaTy::S8 | MmaTy::U8 => 4,
+        MmaTy::S8 | MmaTy::U8 | MmaTy::E4m3 | MmaTy::E5m2 => 4,
     }
 }
 
@@ -30,6 +30,8 @@ fn element(ty: MmaTy, word: u32, e: usize) -> f64 {
         MmaTy::Tf32 => f32::from_bits(word & 0xffff_e000).into(),
         MmaTy::S8 => f64::from((word >> (8 * e)) as u8 as i8),
         MmaTy::U8 => f64::from((word >> (8 * e)) as u8),
+        MmaTy::E4m3 => num::e4m3_to_f32(word >> (8 * e) & 0xff).into(),
+        MmaTy::E5m2 => num::f16_to_f32((word >> (8 * e) & 0xff) << 8).into(),
     }
 }
 

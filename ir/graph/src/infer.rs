@@ -1,7 +1,7 @@
 //! Which type does an op give? The rules C1.. of each row of the op table, decided from operand types alone.
 
 use crate::graph::{Scalar, TensorType};
-use crate::ops::{Composite, InputKind, Op, ScatterMode};
+use crate::ops::{AttentionOperand, Composite, InputKind, Op, ScatterMode};
 use crate::spec::ContractSpec;
 use enel_types::{BinaryOp, DType, Dim, ReduceOp, Symbols, UnaryOp};
 
@@ -347,7 +347,7 @@ fn composite(c: &Composite, operands: &[&TensorType], symbols: &Symbols) -> Infe
         ensure(rule, list.iter().all(|t| t.dtype.is_float()), || "an operand is not float".into())
     };
     match c {
-        Composite::Relu | Composite::Sigmoid | Composite::Silu | Composite::Gelu { .. } => {
+        Composite::Relu | Composite::Sigmoid | Composite::Silu | Composite::Gelu { .. } | Composite::StopGradient => {
             let x = one(operands)?;
             all_float(1, operands)?;
             Ok(x.clone())
@@ -368,18 +368,27 @@ fn composite(c: &Composite, operands: &[&TensorType], symbols: &Symbols) -> Infe
         Composite::LayerNorm { eps } => norm(operands, 2, None, *eps),
         Composite::BatchNorm { axis, eps } => norm(operands, 4, Some(*axis), *eps),
         Composite::Attention { .. } => {
-            let [q, k, v, low, high] = take(operands)?;
-            all_float(1, &[q, k, v])?;
-            ensure(1, q.rank() == 3 && k.rank() == 3 && v.rank() == 3, || "q, k and v have rank 3".into())?;
-            let heads = q.shape[1].as_const().zip(k.shape[1].as_const());
-            let groups = heads.is_some_and(|(h, g)| g >= 1 && h % g == 0);
-            let agree = k.shape == v.shape && q.shape[2] == k.shape[2] && q.shape[2].as_const().is_some();
-            ensure(2, groups && agree, || {
-                format!("q {}, k {}, v {}", q.display(symbols), k.display(symbols), v.display(symbols))
-            })?;
-            let range = TensorType::new(DType::I32, vec![q.shape[0].clone()]);
-            ensure(3, *low == range && *high == range, || format!("expected {}", range.display(symbols)))?;
-            Ok(q.clone())
+            let operands = take(operands)?;
+            attention(operands, symbols)?;
+            Ok(operands[0].clone())
+        }
+        Composite::AttentionGrad { by, .. } => {
+            let [q, k, v, low, high, y, dy] = take(operands)?;
+            attention([q, k, v, low, high], symbols)?;
+            let agree = y.shape == q.shape && dy.shape == q.shape && y.dtype.is_float() && dy.dtype.is_float();
+            ensure(4, agree, || format!("y {}, dy {}", y.display(symbols), dy.display(symbols)))?;
+            Ok(match by {
+                AttentionOperand::Query => q.clone(),
+                AttentionOperand::Key => k.clone(),
+                AttentionOperand::Value => v.clone(),
+            })
+        }
+        Composite::RandomBits { stream, shape } => {
+            let [seed, step] = take(operands)?;
+            let fits = [seed, step].iter().all(|t| t.dtype == DType::I64 && t.rank() == 0);
+            ensure(1, fits, || format!("seed {}, step {}", seed.display(symbols), step.display(symbols)))?;
+            ensure(2, (0..1 << 32).contains(stream), || format!("stream {stream}"))?;
+            Ok(TensorType::new(DType::U32, shape.clone()))
         }
         Composite::CrossEntropy { .. } => {
             let [logits, labels] = take(operands)?;
@@ -389,6 +398,21 @@ fn composite(c: &Composite, operands: &[&TensorType], symbols: &Symbols) -> Infe
             Ok(TensorType::new(DType::F32, vec![]))
         }
     }
+}
+
+/// q, k, v, low and high fit each other.
+fn attention([q, k, v, low, high]: [&TensorType; 5], symbols: &Symbols) -> Result<(), Fault> {
+    let float = [q, k, v].iter().all(|t| t.dtype.is_float());
+    ensure(1, float, || "an operand is not float".into())?;
+    ensure(1, q.rank() == 3 && k.rank() == 3 && v.rank() == 3, || "q, k and v have rank 3".into())?;
+    let heads = q.shape[1].as_const().zip(k.shape[1].as_const());
+    let groups = heads.is_some_and(|(h, g)| g >= 1 && h % g == 0);
+    let agree = k.shape == v.shape && q.shape[2] == k.shape[2] && q.shape[2].as_const().is_some();
+    ensure(2, groups && agree, || {
+        format!("q {}, k {}, v {}", q.display(symbols), k.display(symbols), v.display(symbols))
+    })?;
+    let range = TensorType::new(DType::I32, vec![q.shape[0].clone()]);
+    ensure(3, *low == range && *high == range, || format!("expected {}", range.display(symbols)))
 }
 
 /// Norms: `x` and `n` vectors of the normed axis' extent (the last axis when none is given).

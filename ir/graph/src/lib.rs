@@ -18,7 +18,7 @@ pub use compose::decompose;
 pub use enel_types::{BinaryOp, DType, Dim, DimError, ReduceOp, SymId, Symbol, Symbols, UnaryOp};
 pub use graph::{Graph, IdMap, Node, NodeId, Output, Scalar, TensorType};
 pub use infer::{Fault, infer};
-pub use ops::{Class, Composite, InputKind, OPS, Op, OpSpec, ScatterMode, ops_markdown};
+pub use ops::{AttentionOperand, Class, Composite, InputKind, OPS, Op, OpSpec, ScatterMode, ops_markdown};
 pub use spec::ContractSpec;
 pub use text::{ParseError, parse};
 pub use verify::{Verified, VerifyError, verify};

@@ -28,6 +28,31 @@ pub enum ScatterMode {
     Add,
 }
 
+/// An operand of attention, by which its result is differentiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttentionOperand {
+    /// q.
+    Query,
+    /// k.
+    Key,
+    /// v.
+    Value,
+}
+
+impl AttentionOperand {
+    /// All, in operand order.
+    pub const ALL: [AttentionOperand; 3] = [AttentionOperand::Query, AttentionOperand::Key, AttentionOperand::Value];
+
+    /// The letter of the text format.
+    pub const fn name(self) -> &'static str {
+        match self {
+            AttentionOperand::Query => "q",
+            AttentionOperand::Key => "k",
+            AttentionOperand::Value => "v",
+        }
+    }
+}
+
 /// An operation with its attributes. Operands and result type live in [`crate::Node`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "fields are documented by the rows of OPS")]
@@ -74,7 +99,10 @@ pub enum Composite {
     LayerNorm { eps: Scalar },
     BatchNorm { axis: usize, eps: Scalar },
     Attention { scale: Scalar },
+    AttentionGrad { scale: Scalar, by: AttentionOperand },
     CrossEntropy { ignore: i64 },
+    StopGradient,
+    RandomBits { stream: i64, shape: Vec<Dim> },
 }
 
 /// What kind of work an op is; passes ask this, never names.
@@ -331,11 +359,31 @@ pub const OPS: &[OpSpec] = &[
         &["q, k, v float of rank 3", "G divides H; k and v agree; D agrees", "low and high are i32[T]"],
     ),
     row(
+        "attention_grad",
+        Class::Composite,
+        ("q, k, v, low, high, y, dy", "scale, by"),
+        "Derivative of attention by its operand q, k or v, from its result y and the derivative dy by that.",
+        &[
+            "q, k, v float of rank 3",
+            "G divides H; k and v agree; D agrees",
+            "low and high are i32[T]",
+            "y and dy are float [T, H, D]",
+        ],
+    ),
+    row(
         "cross_entropy",
         Class::Composite,
         ("logits, labels", "ignore"),
         "Mean of -log_softmax(logits)[label] over labels that differ from ignore: [T, V], i32[T] give a scalar.",
         &["logits float [T, V]", "labels i32[T]"],
+    ),
+    row("stop_gradient", Class::Composite, ("x", ""), "x itself; no derivative passes.", &["float"]),
+    row(
+        "random_bits",
+        Class::Composite,
+        ("seed, step", "stream, shape"),
+        "First words of Philox4x32-10 with key seed and counter (element, stream, step), equal on every device: u32.",
+        &["seed and step are i64[]", "stream is in 0..2^32"],
     ),
 ];
 
@@ -405,7 +453,10 @@ impl Composite {
             Composite::LayerNorm { .. } => "layer_norm",
             Composite::BatchNorm { .. } => "batch_norm",
             Composite::Attention { .. } => "attention",
+            Composite::AttentionGrad { .. } => "attention_grad",
             Composite::CrossEntropy { .. } => "cross_entropy",
+            Composite::StopGradient => "stop_gradient",
+            Composite::RandomBits { .. } => "random_bits",
         }
     }
 }

@@ -6,7 +6,7 @@ mod kit;
 use enel_interp::Tensor;
 use enel_ir::{Composite as C, Op, Scalar};
 use enel_types::DType;
-use kit::{apply, at, close, f, i, places};
+use kit::{apply, at, close, dims, f, i, places};
 use proptest::prelude::*;
 
 fn composite(op: C, operands: &[&Tensor]) -> Tensor {
@@ -149,5 +149,37 @@ proptest! {
             n += 1.0;
         }
         close(&got, &[sum / n]);
+    }
+}
+
+/// Philox4x32-10, written on its own in 64-bit products.
+fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for round in 0..10 {
+        if round > 0 {
+            key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+        }
+        let [a, b] = [u64::from(counter[0]) * 0xD251_1F53, u64::from(counter[2]) * 0xCD9E_8D57];
+        counter = [(b >> 32) as u32 ^ counter[1] ^ key[0], b as u32, (a >> 32) as u32 ^ counter[3] ^ key[1], a as u32];
+    }
+    counter
+}
+
+#[test]
+fn random_bits_are_philox_by_seed_step_stream_and_element() {
+    // The known answers published with the algorithm.
+    let digits = [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344];
+    assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+    assert_eq!(philox(digits, [0xa409_3822, 0x299f_31d0]), [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]);
+    for (seed, step, stream) in
+        [(0i64, 0i64, 0i64), (0x299f_31d0_a409_3822, 0x0370_7344_1319_8a2e, 0x85a3_08d3), (-1, -2, 7)]
+    {
+        let op = Op::Composite(C::RandomBits { stream, shape: dims(&[3, 5]) });
+        let scalar = |x: i64| i(DType::I64, &[], &[x]);
+        let got = apply(op, &[&scalar(seed), &scalar(step)]);
+        let word = |x: i64, at: u32| (x as u64 >> (32 * at)) as u32;
+        for (element, &got) in got.to_i64().unwrap().iter().enumerate() {
+            let counter = [element as u32, stream as u32, word(step, 0), word(step, 1)];
+            assert_eq!(got, i64::from(philox(counter, [word(seed, 0), word(seed, 1)])[0]), "{seed} {element}");
+        }
     }
 }

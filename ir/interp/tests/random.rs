@@ -26,8 +26,9 @@ fn rounded(graph: &Graph, symbols: &[i64], seed: u64, storage: impl Fn(DType) ->
 fn two_thousand_graphs_verify_and_stay_finite() {
     let config = RandomConfig::default();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let training = RandomConfig { derivatives: true, ..RandomConfig::default() };
     for seed in 0..2000 {
-        let (graph, bindings) = random_graph(seed, &config);
+        let (graph, bindings) = random_graph(seed, if seed % 2 == 0 { &config } else { &training });
         verify(&graph).unwrap_or_else(|e| panic!("seed {seed}: {e:?}\n{graph}"));
         for id in graph.ids() {
             *seen.entry(graph.node(id).op.name()).or_default() += 1;
@@ -104,6 +105,7 @@ fn a_config_is_kept() {
         state: false,
         composites: false,
         kinks: false,
+        derivatives: false,
     };
     for seed in 0..300 {
         let (graph, bindings) = random_graph(seed, &config);

@@ -2,7 +2,7 @@
 
 use crate::rebuild::{PassError, rebuild};
 use enel_ir::{BinaryOp, Composite, Graph, InputKind, Node, NodeId, Op, Scalar, Verified, decompose};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Replaces every composite no kernel family claims by its meaning.
 ///
@@ -21,7 +21,12 @@ pub fn expand(graph: Verified<'_>, claimed: &dyn Fn(&Composite) -> bool) -> Resu
 /// [`PassError`] only by a defect of this pass.
 pub fn clean(graph: Verified<'_>) -> Result<Graph, PassError> {
     let mut known: HashMap<(Op, Vec<NodeId>), NodeId> = HashMap::new();
-    let merged = rebuild("clean", graph, &mut |new, _, node| {
+    // The value of an update stays where it is: an equal, earlier node would update the state before its last reader.
+    let updates: HashSet<NodeId> = graph.outputs().iter().filter(|o| o.updates.is_some()).map(|o| o.value).collect();
+    let merged = rebuild("clean", graph, &mut |new, id, node| {
+        if updates.contains(&id) {
+            return new.push(node.op.clone(), &node.operands);
+        }
         if let Some(same) = no_op(new, node) {
             return Ok(same);
         }

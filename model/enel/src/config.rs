@@ -53,6 +53,22 @@ pub enum ConfigError {
         /// Its value, as text.
         value: String,
     },
+    /// Masking that leaves no token seen, or none masked.
+    #[error("objective.masked.ratio = {value} masks none or all of {tokens} tokens")]
+    Ratio {
+        /// Its value, as text.
+        value: String,
+        /// Tokens of a cloud.
+        tokens: usize,
+    },
+    /// A layer the decoder does not have.
+    #[error("layer {layer} of a tap is none of 1..={layers}")]
+    Layer {
+        /// Layer, from 1.
+        layer: usize,
+        /// Layers there are.
+        layers: usize,
+    },
     /// A value beyond what any graph can use.
     #[error("{field} = {value} is above the limit {limit}")]
     TooLarge {

@@ -15,9 +15,9 @@ type Made = Result<NodeId, ModelError>;
 type Finished = Result<(Graph, Taps), ModelError>;
 
 /// How the names of the token embedding's weights begin inside a whole model.
-const BACKBONE: &str = "model.point_backbone.";
+pub(crate) const BACKBONE: &str = "model.point_backbone.";
 /// How the names of the projector's weights begin.
-const PROJECTOR: &str = "model.point_proj.";
+pub(crate) const PROJECTOR: &str = "model.point_proj.";
 
 /// What is wanted of a pass over tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,7 +194,7 @@ fn merged(scope: &mut Scope, config: &EnelConfig, clouds: &Clouds, tokens: &Dim)
     splice(scope, embedded, projected, point_row)
 }
 
-fn own_keys(scope: &mut Scope, tokens: &Dim) -> Result<Keys, ModelError> {
+pub(crate) fn own_keys(scope: &mut Scope, tokens: &Dim) -> Result<Keys, ModelError> {
     Ok(Keys {
         position: scope.indices(names::POSITION, tokens)?,
         low: scope.indices(names::LOW, tokens)?,

@@ -42,6 +42,8 @@ pub enum Rows {
 pub struct Decoded {
     /// `[T, C]`: hidden states after the last norm.
     pub hidden: NodeId,
+    /// `[T, C]` for each layer: what it gives to the next one.
+    pub layers: Vec<NodeId>,
     /// `[2, S, G, D]` for each layer with a cache: keys and values after the update, already tied outputs.
     pub caches: Vec<NodeId>,
 }
@@ -68,20 +70,37 @@ pub fn embed_tokens(scope: &mut Scope, config: &LlamaConfig, ids: NodeId) -> Mad
 /// # Errors
 /// [`ModelError::Config`] for a config without a graph, [`ModelError::Build`] when operands do not fit it.
 pub fn decoder(scope: &mut Scope, config: &LlamaConfig, hidden: NodeId, keys: &Keys) -> Result<Decoded, ModelError> {
+    decoder_with(scope, config, (hidden, None), keys)
+}
+
+/// As [`decoder`], with `every: [T, C]` added to what each layer is given.
+///
+/// # Errors
+/// As [`decoder`].
+pub(crate) fn decoder_with(
+    scope: &mut Scope,
+    config: &LlamaConfig,
+    (hidden, every): (NodeId, Option<NodeId>),
+    keys: &Keys,
+) -> Result<Decoded, ModelError> {
     config.check()?;
     let rotary = rotary_table(scope, config, keys.position)?;
     let mut x = hidden;
-    let mut caches = Vec::new();
+    let (mut caches, mut layers) = (Vec::new(), Vec::new());
     for index in 0..config.num_hidden_layers {
+        if let Some(every) = every {
+            x = scope.graph.add(x, every)?;
+        }
         scope.taps.note(TapLevel::Hidden, format!("act.hidden.{index}"), x, Layout::Tokens);
         let layer = Layer { config, index, name: format!("model.layers.{index}"), rotary };
         x = layer.attend(scope, x, keys, &mut caches)?;
         x = layer.feed_forward(scope, x)?;
+        layers.push(x);
     }
     let hidden = rms_norm(scope, config, x, "model.norm")?;
     let name = format!("act.hidden.{}", config.num_hidden_layers);
     scope.taps.note(TapLevel::Hidden, name, hidden, Layout::Tokens);
-    Ok(Decoded { hidden, caches })
+    Ok(Decoded { hidden, layers, caches })
 }
 
 /// Appends the output projection of the wanted rows: `f32[rows, V]`.

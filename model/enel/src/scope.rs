@@ -5,11 +5,13 @@
 
 use crate::config::{Bounds, ConfigError};
 use crate::tap::Taps;
-use enel_ir::{BuildError, Composite, DType, Dim, DimError, Graph, InputKind, NodeId, Scalar, TensorType, VerifyError};
+use enel_ir::{
+    BuildError, Composite, DType, Dim, DimError, Graph, InputKind, NodeId, Op, Scalar, TensorType, VerifyError,
+};
 use std::collections::HashMap;
 
 /// Why a model could not be written as a graph.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The config has no graph.
     #[error(transparent)]
@@ -30,6 +32,9 @@ pub enum ModelError {
         /// Type asked for.
         asked: String,
     },
+    /// The graph has no derivative.
+    #[error(transparent)]
+    Autodiff(#[from] enel_autodiff::AutodiffError),
     /// The finished graph breaks a rule no single node shows.
     #[error("the finished graph is malformed: {0}")]
     Malformed(VerifyError),
@@ -45,13 +50,33 @@ pub struct Scope {
     /// Intermediate values to show.
     pub taps: Taps,
     storage: DType,
+    norms: BatchNorms,
     weights: HashMap<String, NodeId>,
 }
+
+/// By which statistics batch normalisation normalises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchNorms {
+    /// The running ones, which are weights: inference, and training with frozen normalisation.
+    Running,
+    /// Those of the call, through which derivatives pass; the running ones are states that follow them.
+    Own,
+}
+
+/// How much of a call's statistics the running ones take.
+///
+/// **Source** the default of PyTorch's BatchNorm, which the released code keeps.
+const BN_MOMENTUM: f64 = 0.1;
 
 impl Scope {
     /// Continues `graph`; matrices are stored as `bounds` says.
     pub fn new(graph: Graph, bounds: &Bounds, taps: Taps) -> Scope {
-        Scope { graph, taps, storage: bounds.storage, weights: HashMap::new() }
+        Scope { graph, taps, storage: bounds.storage, norms: BatchNorms::Running, weights: HashMap::new() }
+    }
+
+    /// Normalises by these statistics from here on.
+    pub fn set_batch_norms(&mut self, norms: BatchNorms) {
+        self.norms = norms;
     }
 
     /// Storage type of matrices and activations.
@@ -119,17 +144,56 @@ impl Scope {
         self.stored(y)
     }
 
-    /// Batch normalisation of the last axis by the running statistics.
+    /// Batch normalisation of the last axis, by the statistics [`Scope::set_batch_norms`] chose.
     ///
     /// # Errors
     /// [`ModelError::Build`].
     pub fn batch_norm(&mut self, x: NodeId, name: &str, channels: usize, eps: f64) -> Made {
         let axis = self.graph.ty(x).rank().saturating_sub(1);
         let mut operands = vec![x];
-        for part in ["weight", "bias", "running_mean", "running_var"] {
+        for part in ["weight", "bias"] {
             operands.push(self.weight(&format!("{name}.{part}"), &[channels])?);
         }
+        match self.norms {
+            BatchNorms::Own => operands.extend(self.own_statistics(x, name, channels)?),
+            BatchNorms::Running => {
+                for part in ["running_mean", "running_var"] {
+                    operands.push(self.weight(&format!("{name}.{part}"), &[channels])?);
+                }
+            }
+        }
         Ok(self.graph.composite(Composite::BatchNorm { axis, eps: Scalar::F(eps) }, &operands)?)
+    }
+
+    /// Mean and biased variance of each channel; the running ones (the variance unbiased) and the count move on.
+    fn own_statistics(&mut self, x: NodeId, name: &str, channels: usize) -> Result<[NodeId; 2], ModelError> {
+        let g = &mut self.graph;
+        let x = g.cast(x, DType::F32)?;
+        let axes: Vec<usize> = (0..g.ty(x).rank().saturating_sub(1)).collect();
+        let n = Dim::product(axes.iter().map(|&a| &g.ty(x).shape[a]));
+        let mean = g.composite(Composite::Mean { axes: axes.clone(), keep: false }, &[x])?;
+        let var = g.composite(Composite::Variance { axes, keep: false, ddof: 0 }, &[x])?;
+        let count = g.push(Op::SizeOf { size: n.clone(), dtype: DType::F32 }, &[])?;
+        let less = g.push(Op::SizeOf { size: n.sub(&dim(1)), dtype: DType::F32 }, &[])?;
+        let unbiased = g.mul(var, count)?;
+        let unbiased = g.div(unbiased, less)?;
+        for (part, now) in [("running_mean", mean), ("running_var", unbiased)] {
+            let name = format!("{name}.{part}");
+            let ty = TensorType::new(DType::F32, vec![dim(channels)]);
+            let old = g.input(&name, InputKind::State, ty)?;
+            let (keep, take) = (g.scalar(1.0 - BN_MOMENTUM)?, g.scalar(BN_MOMENTUM)?);
+            let kept = g.mul(old, keep)?;
+            let taken = g.mul(now, take)?;
+            let new = g.add(kept, taken)?;
+            g.output_state(&name, new, old);
+        }
+        let name = format!("{name}.num_batches_tracked");
+        let calls = TensorType::new(DType::I64, vec![]);
+        let old = g.input(&name, InputKind::State, calls.clone())?;
+        let one = g.splat(Scalar::I(1), calls)?;
+        let new = g.add(old, one)?;
+        g.output_state(&name, new, old);
+        Ok([mean, var])
     }
 
     /// `max(x, 0)`.

@@ -39,6 +39,8 @@ pub enum Layout {
         /// Stage whose indices order K.
         stage: usize,
     },
+    /// Both `[.., K, C]`, where the order of the K rows means nothing.
+    Sets,
     /// Ours `[]` over the batch or `[B]` per cloud; theirs always `[]` over the batch.
     Spread,
     /// Ours `[T, ..]` packed, theirs `[samples, t, ..]` padded.

@@ -65,6 +65,7 @@ impl Checker<'_> {
             }
             Layout::Positions => (ours.to_f64()[..theirs.elems()].to_vec(), theirs.to_f64()),
             Layout::TokenPairs => self.pairs(ours, theirs),
+            Layout::Sets => unreachable!("no inference graph taps sets"),
         }
     }
 

@@ -6,6 +6,7 @@
 use super::files::Tensors;
 use enel_interp::Tensor;
 use enel_model::Layout;
+use std::cmp::Ordering::Equal;
 
 /// Values in the same order.
 pub type Pair = (Vec<f64>, Vec<f64>);
@@ -56,6 +57,10 @@ impl Aligner<'_> {
                 let [b, g, k, c] = extents(ours)?;
                 expect(theirs, &[b, c, g, k])?;
                 Ok((self.by_index(ours, stage)?, permuted(theirs, &[0, 2, 3, 1])))
+            }
+            Layout::Sets => {
+                expect(theirs, &ours.shape)?;
+                Ok((sorted_sets(ours)?, sorted_sets(theirs)?))
             }
             Layout::Tokens => Ok((ours.to_f64(), self.unpadded(theirs, &ours.shape)?)),
             Layout::TokenHeads => {
@@ -143,6 +148,19 @@ impl Aligner<'_> {
         }
         Ok((x, y))
     }
+}
+
+/// The rows of each set `[.., K, C]` in the order of their elements.
+fn sorted_sets(t: &Tensor) -> Result<Vec<f64>, String> {
+    let &[.., k, c] = t.shape.as_slice() else { return Err(format!("{:?} holds no sets", t.shape)) };
+    let values = t.to_f64();
+    let mut sorted = Vec::with_capacity(values.len());
+    for set in values.chunks((k * c).max(1)) {
+        let mut rows: Vec<&[f64]> = set.chunks(c.max(1)).collect();
+        rows.sort_by(|a, b| a.iter().zip(*b).map(|(x, y)| x.total_cmp(y)).find(|o| o.is_ne()).unwrap_or(Equal));
+        rows.iter().for_each(|row| sorted.extend_from_slice(row));
+    }
+    Ok(sorted)
 }
 
 fn expect(theirs: &Tensor, shape: &[usize]) -> Result<(), String> {

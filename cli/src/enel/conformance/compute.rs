@@ -9,8 +9,9 @@ use super::settings;
 use crate::enel::decode::{Decoding, Start};
 use crate::enel::engine::Engine;
 use anyhow::{Context, Result, bail};
-use enel_interp::{Rounding, Run, Tensor};
-use enel_ir::{Graph, InputKind, verify};
+use enel_autodiff::{GRAD, differentiate};
+use enel_interp::{Rounding, Run, Tensor, Values};
+use enel_ir::{Graph, InputKind, NodeId, TensorType, verify};
 use enel_model::{
     Bounds, Goal, Layout, TapLevel, Taps, Vocabulary, decode_graph, embed_graph, forward_graph, names, prefill_graph,
     step_graph, text_forward_graph,
@@ -20,6 +21,9 @@ use enel_runtime::HostTensors;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+
+/// How the names of states after a run begin.
+const AFTER: &str = "after.";
 
 /// Values computed in one place.
 #[derive(Debug)]
@@ -50,17 +54,32 @@ pub struct Lab {
 }
 
 /// Where weights come from and how their names begin there.
-struct Weights {
+pub(super) struct Weights {
     path: PathBuf,
-    tensors: Rc<Tensors>,
-    prefix: &'static str,
+    pub(super) tensors: Rc<Tensors>,
+    pub(super) prefix: &'static str,
+}
+
+impl Weights {
+    /// The value a state or weight called `name` starts with; zeros where the file has none, as sums start.
+    pub(super) fn start(&self, name: &str, ty: &TensorType) -> Result<Tensor> {
+        if let Some(tensor) = self.tensors.get(&format!("{}{name}", self.prefix)) {
+            return Ok(tensor.clone());
+        }
+        let extents: Option<Vec<usize>> =
+            ty.shape.iter().map(|d| d.as_const().and_then(|n| usize::try_from(n).ok())).collect();
+        let shape = extents.with_context(|| format!("the size of the state {name} is not constant"))?;
+        let count = shape.iter().product();
+        let zeros = if ty.dtype.is_float() { Values::F(vec![0.0; count]) } else { Values::I(vec![0; count]) };
+        Ok(Tensor::new(ty.dtype, &shape, zeros)?)
+    }
 }
 
 /// A graph at certain sizes.
-struct Call<'a> {
-    symbols: &'a [(&'a str, i64)],
-    inputs: &'a Tensors,
-    weights: &'a Weights,
+pub(super) struct Call<'a> {
+    pub(super) symbols: &'a [(&'a str, i64)],
+    pub(super) inputs: &'a Tensors,
+    pub(super) weights: &'a Weights,
 }
 
 impl Lab {
@@ -76,9 +95,12 @@ impl Lab {
     pub fn compute(&mut self, case: &Case, golden: &Tensors) -> Result<Computed> {
         match case.kind {
             'a' => self.token_embedding(case, golden),
+            'b' => self.embedding_in_training(case, golden),
             'c' => self.whole(case, golden),
+            'd' => self.training_step(case, golden),
             'e' => self.greedy(case, golden),
             'f' => self.text(case, golden),
+            'g' => self.chamfer(case, golden),
             _ => Ok(Computed::default()),
         }
     }
@@ -124,7 +146,10 @@ impl Lab {
         let goal = goal(&samples, &mut inputs)?;
         let symbols = [("T", packed.ids.len() as i64)];
         let call = Call { symbols: &symbols, inputs: &inputs, weights: &weights };
-        let graph = |taps| Ok(text_forward_graph(&config, &Bounds::default(), goal, taps)?);
+        let graph = |taps| {
+            let (graph, taps) = text_forward_graph(&config, &Bounds::default(), goal, taps)?;
+            Ok((with_derivatives(graph, golden)?, taps))
+        };
         let parts = self.both(golden, &graph, &call)?;
         Ok(Computed { parts, used: samples.used() })
     }
@@ -157,7 +182,7 @@ impl Lab {
     }
 
     /// Results on the device, and whatever else the golden values hold on the interpreter.
-    fn both(
+    pub(super) fn both(
         &mut self,
         golden: &Tensors,
         graph: &dyn Fn(TapLevel) -> Result<(Graph, Taps)>,
@@ -168,6 +193,10 @@ impl Lab {
         layouts.insert(names::LOGITS.to_owned(), Layout::Tokens);
         layouts.insert(names::LOSS.to_owned(), Layout::Same);
         layouts.retain(|name, _| compiled.outputs().iter().any(|output| output.name == *name));
+        let grads = compiled.outputs().iter().filter(|output| output.name.starts_with(GRAD));
+        layouts.extend(grads.map(|output| (output.name.clone(), Layout::Same)));
+        let updates = compiled.outputs().iter().filter(|output| output.updates.is_some());
+        layouts.extend(updates.map(|output| (format!("{AFTER}{}", output.name), Layout::Same)));
         let values = self.on_device(compiled, call);
         let device = Part { computed_on: "device", layouts, values };
         let (written, taps) = graph(TapLevel::All)?;
@@ -180,14 +209,23 @@ impl Lab {
         Ok(vec![device, Part { computed_on: "interpreter", layouts: inner, values }])
     }
 
+    /// Outputs, and under `after.NAME` what the states of the graph are then.
     fn on_device(&mut self, graph: Graph, call: &Call<'_>) -> Result<Tensors> {
-        let name = graph.name().to_owned();
-        let engine = self.engine(&[graph], call.weights)?;
-        from_host(&engine.run(&name, call.symbols, &host_all(call.inputs))?)
+        let engine = self.engine(std::slice::from_ref(&graph), call.weights)?;
+        let states = graph.inputs().filter(|(_, _, kind)| *kind == InputKind::State);
+        let states: Vec<(NodeId, &str)> = states.map(|(id, name, _)| (id, name)).collect();
+        for &(id, name) in &states {
+            engine.write_state(name, &host(&call.weights.start(name, graph.ty(id))?))?;
+        }
+        let mut values = engine.run(graph.name(), call.symbols, &host_all(call.inputs))?;
+        for (_, name) in states {
+            values.insert(format!("{AFTER}{name}"), engine.read_state(name)?);
+        }
+        from_host(&values)
     }
 
     /// Compiled graphs with their weights; the same graphs with the same weights are compiled once.
-    fn engine(&mut self, graphs: &[Graph], weights: &Weights) -> Result<&mut Engine> {
+    pub(super) fn engine(&mut self, graphs: &[Graph], weights: &Weights) -> Result<&mut Engine> {
         let texts: Vec<String> = graphs.iter().map(Graph::to_string).collect();
         let key = format!("{} {}\n{}", weights.path.display(), weights.prefix, texts.concat());
         if !self.engines.contains_key(&key) {
@@ -203,7 +241,7 @@ impl Lab {
         self.engines.get_mut(&key).context("the engine was just made")
     }
 
-    fn weights_of(&mut self, case: &Case) -> Result<Weights> {
+    pub(super) fn weights_of(&mut self, case: &Case) -> Result<Weights> {
         let (path, prefix) = case.weights()?;
         let tensors = match self.weights.get(&path) {
             Some(tensors) => tensors.clone(),
@@ -252,15 +290,21 @@ fn decode(
     Ok(Tensors::from([("new_ids".to_owned(), new_ids), ("step_logits".to_owned(), step_logits)]))
 }
 
-fn interpret(graph: &Graph, call: &Call<'_>) -> Result<Tensors> {
+pub(super) fn interpret(graph: &Graph, call: &Call<'_>) -> Result<Tensors> {
     let mut inputs = call.inputs.clone();
-    for (_, name, kind) in graph.inputs() {
-        if kind == InputKind::Weight {
-            let weight = call.weights.tensors.get(&format!("{}{name}", call.weights.prefix));
-            let missing = || format!("{} lacks the weight {name}", call.weights.path.display());
-            inputs.insert(name.to_owned(), weight.with_context(missing)?.clone());
+    for (id, name, kind) in graph.inputs() {
+        match kind {
+            InputKind::Data => {}
+            InputKind::State => drop(inputs.insert(name.to_owned(), call.weights.start(name, graph.ty(id))?)),
+            InputKind::Weight => {
+                let weight = call.weights.tensors.get(&format!("{}{name}", call.weights.prefix));
+                let missing = || format!("{} lacks the weight {name}", call.weights.path.display());
+                inputs.insert(name.to_owned(), weight.with_context(missing)?.clone());
+            }
         }
     }
+    // A graph may do without inputs others of the case need.
+    inputs.retain(|name, _| graph.inputs().any(|(_, known, _)| known == name));
     let value = |symbol: &str| call.symbols.iter().find(|(name, _)| *name == symbol).map(|(_, value)| *value);
     let symbols: Option<Vec<i64>> = graph.symbols.iter().map(|symbol| value(&symbol.name)).collect();
     let symbols = symbols.context("a symbol of the graph has no value")?;
@@ -269,17 +313,28 @@ fn interpret(graph: &Graph, call: &Call<'_>) -> Result<Tensors> {
     Ok(enel_interp::run(&run)?.outputs)
 }
 
+/// `graph` with a derivative of its loss by every weight the case has one of.
+pub(super) fn with_derivatives(graph: Graph, golden: &Tensors) -> Result<Graph> {
+    let is_known = |name: &str| golden.contains_key(&format!("{GRAD}{name}"));
+    let is_weight = |name: &str| graph.inputs().any(|(_, n, kind)| n == name && kind == InputKind::Weight);
+    if !golden.keys().any(|name| name.starts_with(GRAD)) {
+        return Ok(graph);
+    }
+    let verified = verify(&graph).map_err(|faults| anyhow::anyhow!("the graph breaks rules: {faults:?}"))?;
+    Ok(differentiate(verified, names::LOSS, &|name| is_known(name) && is_weight(name))?)
+}
+
 fn layouts(taps: &Taps) -> BTreeMap<String, Layout> {
     taps.list().iter().map(|tap| (tap.name.clone(), tap.layout)).collect()
 }
 
 /// What is wanted of a pass: with labels also the loss.
-fn goal(samples: &Samples, inputs: &mut Tensors) -> Result<Goal> {
+pub(super) fn goal(samples: &Samples, inputs: &mut Tensors) -> Result<Goal> {
     let Some(labels) = samples.shifted_labels() else { return Ok(Goal::Logits) };
     inputs.insert(names::LABELS.to_owned(), vector(&labels)?);
     Ok(Goal::Loss)
 }
 
-fn input<'g>(golden: &'g Tensors, name: &str) -> Result<&'g Tensor> {
+pub(super) fn input<'g>(golden: &'g Tensors, name: &str) -> Result<&'g Tensor> {
     golden.get(name).with_context(|| format!("the case lacks {name}"))
 }

@@ -1,14 +1,16 @@
 //! Does what runs here compute what the released code computes? One line for every golden tensor of a folder.
 //!
 //! Law: nothing here knows a golden value, size or name of a case; all come from the files. Reading order: `files`,
-//! `settings` and `samples` read a case, `compute` runs it, `align` and `sheet` compare.
+//! `settings` and `samples` read a case, `compute` and `training` run it, `align`, `rules` and `sheet` compare.
 
 pub mod align;
 pub mod compute;
 pub mod files;
+pub mod rules;
 pub mod samples;
 pub mod settings;
 pub mod sheet;
+pub mod training;
 
 use crate::{out, outln};
 use align::Aligner;
@@ -22,19 +24,14 @@ use serde_json::json;
 use sheet::{Errors, Row, Status, Summary};
 use std::path::PathBuf;
 
-/// Relative L2 error allowed for point features and everything before them.
-///
-/// **Source** the README of the golden values: float32 and float64 of the released code differ by 4e-7, and the
-/// mildest known mistakes make 3e-5.
-const POINT_TOLERANCE: f64 = 5e-6;
-/// The same for hidden states, what layers make them of, logits and the loss; there float32 and float64 differ by 2e-6.
-const DECODER_TOLERANCE: f64 = 1e-5;
-/// Indices and token ids are equal.
+/// What texts and ids are compared by.
 const EXACT: f64 = 0.0;
 /// Columns keep their place behind names up to this long.
 const MAX_NAME_WIDTH: usize = 60;
-/// How the names of tensors begin that are given, not computed.
-const GIVEN: [&str; 2] = ["w.", "in."];
+/// True for tensors that are given, not computed: `w.`, `in.`, and `in.` of one of several sets.
+fn is_given(name: &str) -> bool {
+    name.starts_with("w.") || name.starts_with("in.") || name.contains(".in.")
+}
 
 /// Compares golden values with what runs here, in f32.
 #[derive(Debug, Args)]
@@ -131,8 +128,8 @@ fn check(case: &Case, args: &ConformanceArgs, lab: &mut Lab) -> Result<Vec<Row>>
         _ => {
             let golden = case.read()?;
             let computed = lab.compute(case, &golden)?;
-            let results = golden.iter().filter(|(name, _)| !GIVEN.iter().any(|given| name.starts_with(given)));
-            let rows = results.map(|(name, theirs)| compare(case, &computed, name, theirs)).collect();
+            let results = golden.iter().filter(|(name, _)| !is_given(name));
+            let rows = results.map(|(name, theirs)| compare((case, &golden), &computed, name, theirs)).collect();
             lab.forget(&case.json.path.with_extension("safetensors"));
             Ok(rows)
         }
@@ -151,7 +148,7 @@ fn unsupported(case: &Case, tensor: &str, shape: Option<&[usize]>, why: &str) ->
     }
 }
 
-fn compare(case: &Case, computed: &Computed, name: &str, theirs: &Tensor) -> Row {
+fn compare((case, golden): (&Case, &Tensors), computed: &Computed, name: &str, theirs: &Tensor) -> Row {
     let Some(part) = computed.parts.iter().find(|part| part.layouts.contains_key(name)) else {
         return unsupported(case, name, Some(&theirs.shape), "this version does not compute it");
     };
@@ -167,7 +164,10 @@ fn compare(case: &Case, computed: &Computed, name: &str, theirs: &Tensor) -> Row
     };
     match aligned {
         Err(detail) => row.detail = detail,
-        Ok((ours, theirs_values)) => judge(&mut row, Errors::of(&ours, &theirs_values, tolerance(name, theirs))),
+        Ok((ours, theirs_values)) => {
+            let rule = rules::rule(case, golden, name);
+            judge(&mut row, rule.errors(&ours, &theirs_values));
+        }
     }
     row
 }
@@ -177,17 +177,7 @@ fn judge(row: &mut Row, errors: Errors) {
     row.status = if errors.within() { Status::Ok } else { Status::Fail };
     if row.status == Status::Fail {
         let (found, allowed) = (errors.relative_l2, errors.tolerance);
-        row.detail = format!("relative L2 error {found:.2e}, allowed {allowed:.0e}");
-    }
-}
-
-/// What the relative error of a tensor may be, by its kind.
-fn tolerance(name: &str, theirs: &Tensor) -> f64 {
-    let decoder = ["act.hidden.", "act.layer", "logits", "step_logits", "loss"];
-    match theirs.dtype.is_float() {
-        false => EXACT,
-        true if decoder.iter().any(|start| name.starts_with(start)) => DECODER_TOLERANCE,
-        true => POINT_TOLERANCE,
+        row.detail = format!("relative error {found:.2e}, allowed {allowed:.0e}");
     }
 }
 
@@ -234,7 +224,7 @@ fn norm_rows(case: &Case, args: &ConformanceArgs) -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = checked.map(row).collect();
     let model_file = enel_io::Weights::open(&case.json.path.with_extension("safetensors"))?;
     for (name, theirs) in &golden {
-        if rows.iter().any(|row| row.tensor == *name) || GIVEN.iter().any(|given| name.starts_with(given)) {
+        if rows.iter().any(|row| row.tensor == *name) || is_given(name) {
             continue;
         }
         let mut row = unsupported(case, name, Some(&theirs.shape), "this version does not compute it");

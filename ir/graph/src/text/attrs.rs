@@ -1,7 +1,7 @@
 //! Which attributes does an op show? One arm per op, in both directions.
 
 use crate::graph::{Scalar, TensorType};
-use crate::ops::{Composite, InputKind, Op, ScatterMode};
+use crate::ops::{AttentionOperand, Composite, InputKind, Op, ScatterMode};
 use crate::spec::ContractSpec;
 use enel_types::{BinaryOp, DType, Dim, ReduceOp, UnaryOp};
 
@@ -71,7 +71,7 @@ pub(super) fn list(op: &Op) -> Vec<(&'static str, Attr)> {
 
 fn composite(c: &Composite) -> Vec<(&'static str, Attr)> {
     match c {
-        Composite::Relu | Composite::Sigmoid | Composite::Silu => vec![],
+        Composite::Relu | Composite::Sigmoid | Composite::Silu | Composite::StopGradient => vec![],
         Composite::Gelu { tanh } => vec![("tanh", Attr::Bool(*tanh))],
         Composite::Softmax { axis } | Composite::LogSoftmax { axis } => vec![("axis", int(*axis as i64))],
         Composite::Mean { axes, keep } => vec![("axes", usizes(axes)), ("keep", Attr::Bool(*keep))],
@@ -81,7 +81,13 @@ fn composite(c: &Composite) -> Vec<(&'static str, Attr)> {
         Composite::RmsNorm { eps } | Composite::LayerNorm { eps } => vec![("eps", Attr::Number(*eps))],
         Composite::BatchNorm { axis, eps } => vec![("axis", int(*axis as i64)), ("eps", Attr::Number(*eps))],
         Composite::Attention { scale } => vec![("scale", Attr::Number(*scale))],
+        Composite::AttentionGrad { scale, by } => {
+            vec![("scale", Attr::Number(*scale)), ("by", Attr::Word(by.name().into()))]
+        }
         Composite::CrossEntropy { ignore } => vec![("ignore", int(*ignore))],
+        Composite::RandomBits { stream, shape } => {
+            vec![("stream", int(*stream)), ("shape", Attr::Dims(shape.clone()))]
+        }
     }
 }
 
@@ -258,6 +264,14 @@ fn read_composite(name: &str, map: &mut AttrMap) -> Result<Composite, String> {
         "layer_norm" => Composite::LayerNorm { eps: map.float("eps", Some(1e-5))? },
         "batch_norm" => Composite::BatchNorm { axis: map.usize("axis", None)?, eps: map.float("eps", Some(1e-5))? },
         "attention" => Composite::Attention { scale: map.float("scale", None)? },
+        "attention_grad" => {
+            let scale = map.float("scale", None)?;
+            let word = map.word("by")?;
+            let by = AttentionOperand::ALL.into_iter().find(|by| by.name() == word);
+            Composite::AttentionGrad { scale, by: by.ok_or_else(|| format!("by is `q`, `k` or `v`, got `{word}`"))? }
+        }
+        "random_bits" => Composite::RandomBits { stream: map.int("stream", Some(0))?, shape: map.dims("shape")? },
+        "stop_gradient" => Composite::StopGradient,
         "cross_entropy" => Composite::CrossEntropy { ignore: map.int("ignore", Some(-100))? },
         other => return Err(format!("`{other}` is no op; `ir/ops.md` lists them")),
     })

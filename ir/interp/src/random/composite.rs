@@ -3,7 +3,7 @@
 use super::draw::Draw;
 use super::fact::Fact;
 use super::inputs::Fill;
-use enel_ir::{Composite, InputKind, NodeId, Op, Scalar, TensorType};
+use enel_ir::{AttentionOperand, Composite, InputKind, NodeId, Op, Scalar, TensorType};
 use enel_types::{DType, Dim};
 
 impl Draw<'_> {
@@ -12,7 +12,10 @@ impl Draw<'_> {
         if !self.config.composites {
             return None;
         }
-        match self.rng.below(7) {
+        match self.rng.below(if self.config.derivatives { 10 } else { 7 }) {
+            7 => self.stop(),
+            8 => self.attention_grad(),
+            9 => self.bits(),
             0 => self.activation(),
             1 => self.softmax(),
             2 => self.moments(),
@@ -119,7 +122,26 @@ impl Draw<'_> {
         self.emit(Op::Composite(Composite::BatchNorm { axis, eps }), &[x, gain, bias, mean, var], fact)
     }
 
-    fn attention(&mut self) -> Option<NodeId> {
+    fn bits(&mut self) -> Option<NodeId> {
+        if !self.config.ints {
+            return None;
+        }
+        let scalar = TensorType::new(DType::I64, vec![]);
+        let seed = self.input(Fill::Wide, InputKind::Data, scalar.clone())?;
+        let step = self.input(Fill::Small, InputKind::Data, scalar)?;
+        let shape = (0..self.rng.between(0, 2)).map(|_| self.dim()).collect();
+        let op = Composite::RandomBits { stream: self.rng.between(0, 3), shape };
+        self.emit(Op::Composite(op), &[seed, step], Fact::full(DType::U32))
+    }
+
+    fn stop(&mut self) -> Option<NodeId> {
+        let x = self.float()?;
+        let fact = self.fact(x);
+        self.emit(Op::Composite(Composite::StopGradient), &[x], fact)
+    }
+
+    /// q, k, v, low and high: keys are at most 2 in size, values at most 8.
+    fn attention_operands(&mut self) -> Option<[NodeId; 5]> {
         if !self.config.ints {
             return None;
         }
@@ -138,13 +160,45 @@ impl Draw<'_> {
         let range = TensorType::new(DType::I32, vec![tokens]);
         let low = self.input(Fill::Small, InputKind::Data, range.clone())?;
         let high = self.input(Fill::Small, InputKind::Data, range)?;
-        let (fq, fk, fv) = (self.fact(q), self.fact(k), self.fact(v));
-        let scores = Fact { grid: None, ..fq.times(fk) }.sum_of(d as f64);
-        let n = self.max_of(&kv_shape[0]);
-        let err = fv.err + fv.mag() * (scores.err + n);
+        Some([q, k, v, low, high])
+    }
+
+    /// What the probabilities of attention may be off by.
+    fn probability_err(&self, q: NodeId, k: NodeId) -> f64 {
+        let d = self.max_of(&self.shape(q)[2]);
+        let scores = Fact { grid: None, ..self.fact(q).times(self.fact(k)) }.sum_of(d);
+        scores.err + self.max_of(&self.shape(k)[0])
+    }
+
+    fn attention(&mut self) -> Option<NodeId> {
+        let operands = self.attention_operands()?;
+        let [q, k, v, ..] = operands;
+        let fv = self.fact(v);
+        let err = fv.err + fv.mag() * self.probability_err(q, k);
         let fact = Fact::smooth(fv.lo.min(0.0), fv.hi.max(0.0), err);
         let op = Composite::Attention { scale: Scalar::F(0.5) };
-        self.emit(Op::Composite(op), &[q, k, v, low, high], fact)
+        self.emit(Op::Composite(op), &operands, fact)
+    }
+
+    fn attention_grad(&mut self) -> Option<NodeId> {
+        let [q, k, v, low, high] = self.attention_operands()?;
+        let shape = self.shape(q);
+        let y = self.with_shape(&shape, None)?;
+        let dy = self.with_shape(&shape, None)?;
+        let mut small = [q, k, v, y, dy];
+        for x in &mut small {
+            *x = self.tame(*x, 0.5)?;
+        }
+        let [q, k, v, y, dy] = small;
+        let by = self.rng.pick(&AttentionOperand::ALL);
+        // dp - delta is at most D / 2, probabilities of a row sum to 1, and at most T H rows are added.
+        let (t, h, d) = (self.max_of(&shape[0]), self.max_of(&shape[1]), self.max_of(&shape[2]));
+        let size = 0.5 * d * t * h;
+        // Every operand enters as a factor of at most 1/2, so its error counts twice its share.
+        let carried: f64 = small.iter().map(|&x| 2.0 * self.fact(x).err).sum();
+        let err = size * (self.probability_err(q, k) + carried + d);
+        let op = Composite::AttentionGrad { scale: Scalar::F(0.5), by };
+        self.emit(Op::Composite(op), &[q, k, v, low, high, y, dy], Fact::smooth(-size, size, err))
     }
 
     fn cross_entropy(&mut self) -> Option<NodeId> {

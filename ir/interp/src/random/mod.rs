@@ -42,6 +42,8 @@ pub struct RandomConfig {
     pub composites: bool,
     /// Ops without a derivative somewhere, such as abs, max and relu, on values that are not exact.
     pub kinks: bool,
+    /// Composites only derivatives are made of; off by default, so that older seeds keep their graphs.
+    pub derivatives: bool,
 }
 
 impl Default for RandomConfig {
@@ -56,6 +58,7 @@ impl Default for RandomConfig {
             state: true,
             composites: true,
             kinks: true,
+            derivatives: false,
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What does a composite mean? Its graph of primitives: what the interpreter runs and what unclaimed composites become.
 
+mod attention;
+mod philox;
+
 use crate::build::BuildError;
 use crate::graph::{Graph, NodeId, Scalar, TensorType};
 use crate::ops::Composite;
@@ -69,8 +72,15 @@ pub fn decompose(graph: &mut Graph, composite: &Composite, operands: &[NodeId]) 
             g.add(y, operand(operands, 2)?)?
         }
         Composite::BatchNorm { axis, eps } => batch_norm(g, operands, *axis, *eps)?,
-        Composite::Attention { scale } => attention(g, operands, scale.as_f64())?,
+        Composite::Attention { scale } => attention::attention(g, operands, scale.as_f64())?,
+        Composite::AttentionGrad { scale, by } => attention::attention_grad(g, operands, (scale.as_f64(), *by))?,
         Composite::CrossEntropy { ignore } => cross_entropy(g, x, operand(operands, 1)?, *ignore)?,
+        // A node of its own: a state it copies may be updated before the copy is read.
+        Composite::StopGradient => {
+            let shape = g.ty(x).shape.clone();
+            g.push(crate::Op::Reshape { shape }, &[x])?
+        }
+        Composite::RandomBits { stream, shape } => philox::bits(g, [x, operand(operands, 1)?], (*stream, shape))?,
     };
     // Mixed float operands join to f32 on the way; the composite's own result type is the contract.
     let types: Vec<&TensorType> = operands.iter().map(|&o| g.ty(o)).collect();
@@ -165,43 +175,6 @@ fn batch_norm(g: &mut Graph, operands: &[NodeId], axis: usize, eps: Scalar) -> B
     let d = g.sub(x, m)?;
     let y = g.mul(d, scale)?;
     g.add(y, bias)
-}
-
-fn attention(g: &mut Graph, operands: &[NodeId], scale: f64) -> Built {
-    let [q, k, v] = [operand(operands, 0)?, operand(operands, 1)?, operand(operands, 2)?];
-    let [low, high] = [operand(operands, 3)?, operand(operands, 4)?];
-    let (t, h, d) = (g.ty(q).shape[0].clone(), g.ty(q).shape[1].clone(), g.ty(q).shape[2].clone());
-    let (s, groups) = (g.ty(k).shape[0].clone(), g.ty(k).shape[1].clone());
-    let per_group = h.div_exact(&groups).or_else(|| Some(Dim::constant(h.as_const()? / groups.as_const()?)));
-    let per_group = per_group.ok_or_else(|| BuildError::Spec("heads per group".into()))?;
-    // [T, G, H/G, D] against [S, G, D].
-    let q4 = g.reshape(q, vec![t.clone(), groups.clone(), per_group.clone(), d.clone()])?;
-    let scores = g.contract("tghd,sgd->tghs", q4, k)?;
-    let factor = constant(g, scale)?;
-    let scores = g.mul(scores, factor)?;
-    let column = TensorType::new(DType::I32, vec![s]);
-    let j = g.iota(0, column)?;
-    let range_shape = vec![t.clone(), Dim::constant(1), Dim::constant(1), Dim::constant(1)];
-    let low = g.reshape(low, range_shape.clone())?;
-    let high = g.reshape(high, range_shape)?;
-    let above = g.binary(BinaryOp::Ge, j, low)?;
-    let below = g.binary(BinaryOp::Lt, j, high)?;
-    let seen = g.binary(BinaryOp::And, above, below)?;
-    let hidden = constant(g, f64::NEG_INFINITY)?;
-    let masked = g.select(seen, scores, hidden)?;
-    let top = g.reduce(ReduceOp::Max, masked, &[3], true)?;
-    // A row that sees nothing has maximum -inf: shift it by 0 instead, so that its exponentials are 0, not NaN.
-    let zero = constant(g, 0.0)?;
-    let nothing = g.binary(BinaryOp::Eq, top, hidden)?;
-    let top = g.select(nothing, zero, top)?;
-    let shifted = g.sub(masked, top)?;
-    let e = g.unary(UnaryOp::Exp, shifted)?;
-    let sum = g.reduce(ReduceOp::Sum, e, &[3], true)?;
-    let one = constant(g, 1.0)?;
-    let sum = g.select(nothing, one, sum)?;
-    let p = g.div(e, sum)?;
-    let out = g.contract("tghs,sgd->tghd", p, v)?;
-    g.reshape(out, vec![t, h, d])
 }
 
 fn cross_entropy(g: &mut Graph, logits: NodeId, labels: NodeId, ignore: i64) -> Built {

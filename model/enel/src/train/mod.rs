@@ -1,0 +1,97 @@
+//! How is ENEL trained? A forward pass with its loss, a micro-step that adds up derivatives, a step that applies them.
+//!
+//! Law: weights that learn are states which both graphs share by name; a host runs [`micro_step_graph`] once for each
+//! part of a batch and the graph of [`apply_graph`] after the last. Reading order: `objective`, `trainable`, `losses`,
+//! `forward`, `optimizer`.
+
+mod forward;
+mod losses;
+mod objective;
+mod optimizer;
+mod trainable;
+
+pub use forward::{TrainConfig, training_graph};
+pub use losses::{Nearest, chamfer, nearest};
+pub use objective::{Contrast, Distillation, Masked, Objective, PositionCode, Prediction, Tap, Target, TargetGradient};
+pub use optimizer::{FIRST, Optimizer, SECOND, STEP, Schedule, apply_graph};
+pub use trainable::{EmbeddingRows, Trainable};
+
+use crate::config::{Bounds, EnelConfig};
+use crate::names;
+use crate::scope::ModelError;
+use crate::tap::TapLevel;
+use enel_autodiff::{GRAD, differentiate};
+use enel_ir::{Graph, InputKind, Node, NodeId, Op, TensorType, verify};
+
+/// A graph of a training step, and the weights that learn in it.
+#[derive(Clone, Debug)]
+pub struct MicroStep {
+    /// Outputs the loss and its terms; updates running statistics and the states `grad.NAME`.
+    pub graph: Graph,
+    /// Name and type of every weight that learns: a state here, read only.
+    pub weights: Vec<(String, TensorType)>,
+}
+
+/// One part of a batch: the loss, and its derivatives added to the states `grad.NAME`.
+///
+/// # Errors
+/// [`ModelError::Config`] for a config without a graph, [`ModelError::Autodiff`] when nothing that is to learn can.
+pub fn micro_step_graph(config: &EnelConfig, train: &TrainConfig, bounds: &Bounds) -> Result<MicroStep, ModelError> {
+    let (forward, _) = training_graph(config, train, bounds, TapLevel::Off)?;
+    accumulating(&forward, &|name| train.trainable.has(name))
+}
+
+/// `forward` with an output [`names::LOSS`], as a micro-step that learns the weights `learns` accepts.
+///
+/// # Errors
+/// [`ModelError::Autodiff`] when the loss does not depend on one of them.
+pub fn accumulating(forward: &Graph, learns: &dyn Fn(&str) -> bool) -> Result<MicroStep, ModelError> {
+    let weights: Vec<(String, TensorType)> = forward
+        .inputs()
+        .filter(|(_, name, kind)| *kind == InputKind::Weight && learns(name))
+        .map(|(id, name, _)| (name.to_owned(), forward.ty(id).clone()))
+        .collect();
+    let is_weight = |name: &str| weights.iter().any(|(weight, _)| weight == name);
+    let verified = verify(forward).map_err(first_fault)?;
+    let derived = differentiate(verified, names::LOSS, &is_weight)?;
+    let graph = with_states(&derived, &is_weight)?;
+    verify(&graph).map_err(first_fault)?;
+    Ok(MicroStep { graph, weights })
+}
+
+/// `derived` with weights as states, and each output `grad.NAME` as the update of a state it is added to.
+fn with_states(derived: &Graph, is_weight: &dyn Fn(&str) -> bool) -> Result<Graph, ModelError> {
+    let mut graph = Graph::new("micro_step", derived.symbols.clone());
+    let mut moved: Vec<NodeId> = Vec::with_capacity(derived.len());
+    for id in derived.ids() {
+        let Node { op, operands, .. } = derived.node(id);
+        let operands: Vec<NodeId> = operands.iter().map(|o| moved[o.index()]).collect();
+        moved.push(match op {
+            Op::Input { name, kind: InputKind::Weight, ty } if is_weight(name) => {
+                graph.input(name, InputKind::State, ty.clone())?
+            }
+            op => graph.push(op.clone(), &operands)?,
+        });
+    }
+    for output in derived.outputs() {
+        let value = moved[output.value.index()];
+        match (output.updates, output.name.starts_with(GRAD)) {
+            (Some(state), _) => graph.output_state(&output.name, value, moved[state.index()]),
+            (None, false) => graph.output(&output.name, value),
+            (None, true) => {
+                let ty = graph.ty(value).clone();
+                let sum = graph.input(&output.name, InputKind::State, ty)?;
+                let next = graph.add(sum, value)?;
+                graph.output_state(&output.name, next, sum);
+            }
+        }
+    }
+    Ok(graph)
+}
+
+fn first_fault(faults: Vec<enel_ir::VerifyError>) -> ModelError {
+    match faults.into_iter().next() {
+        Some(first) => ModelError::Malformed(first),
+        None => ModelError::Build(enel_ir::BuildError::Spec("a graph without nodes".to_owned())),
+    }
+}

@@ -1,0 +1,357 @@
+//! Training graphs of the tiny ENEL: every term of the loss, which weights learn, parts of a batch, and the optimizer.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use enel_autodiff::{GRAD, differentiate};
+use enel_cli::device::{Feed, run_graph};
+use enel_interp::{Rounding, Run, Tensor, Values, run};
+use enel_ir::{DType, Graph, InputKind, TensorType, verify};
+use enel_lower::{FrontConfig, divide};
+use enel_model::train::{
+    Contrast, Distillation, EmbeddingRows, Masked, Objective, Optimizer, PositionCode, Prediction, Schedule, Tap,
+    Target, TargetGradient, TrainConfig, Trainable, apply_graph, micro_step_graph, training_graph,
+};
+use enel_model::{BatchNorms, Bounds, EnelConfig, Prompt, SigmaMode, TapLevel, Vocabulary, names, pack, shift_labels};
+use enel_passes::{Mode, Passes};
+use enel_tests::agree::{agree, coarsest};
+use std::collections::BTreeMap;
+
+type Tensors = BTreeMap<String, Tensor>;
+
+const TINY: Vocabulary = Vocabulary { size: 512, patch: 509, frame: Some((510, 511)), tokens_per_cloud: 17 };
+
+/// Every term alone, the two hybrids, and every switch once.
+fn objectives() -> Vec<(&'static str, Objective)> {
+    let plain = Objective::cross_entropy();
+    let at = |target: Target, tap: Tap| Prediction { tap, weight: 0.5, ..Prediction::of(target) };
+    let masked = |target| Some(Masked { ratio: 0.6, prediction: at(target, Tap::Layer(2)) });
+    vec![
+        ("cross-entropy", plain),
+        ("masked features", Objective { masked: masked(Target::Feature), cross_entropy: 0.5, ..plain }),
+        ("masked patches", Objective { masked: masked(Target::Patch), ..plain }),
+        ("seen features", Objective { reconstruction: Some(at(Target::Feature, Tap::Last)), ..plain }),
+        ("seen patches", Objective { reconstruction: Some(at(Target::Patch, Tap::Layer(1))), ..plain }),
+        (
+            "contrast",
+            Objective { contrast: Some(Contrast { weight: 1.0, temperature: 0.07, tap: Tap::Last }), ..plain },
+        ),
+        (
+            "distillation",
+            Objective { distillation: Some(Distillation { weight: 1.0, width: 10, tap: Tap::Last }), ..plain },
+        ),
+        ("hybrid", Objective { position_code: PositionCode::Input, ..Objective::hybrid_feature(0.3) }),
+        ("inverse hybrid", Objective { position_code: PositionCode::EveryLayer, ..Objective::hybrid_patch(0.3) }),
+    ]
+}
+
+fn config() -> EnelConfig {
+    let mut config = EnelConfig::tiny();
+    config.point.sigma = SigmaMode::PerCloud;
+    config
+}
+
+fn train(objective: Objective, batch_norms: BatchNorms) -> TrainConfig {
+    TrainConfig { objective, trainable: Trainable::all(), batch_norms }
+}
+
+fn numbers(seed: u64) -> impl FnMut() -> f64 {
+    let mut seed = seed;
+    move || {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((seed >> 40) as f64 / (1u64 << 23) as f64) - 1.0
+    }
+}
+
+/// Symbols and inputs for clouds `from..from + n`, one prompt each.
+struct Batch {
+    values: BTreeMap<&'static str, i64>,
+    inputs: Tensors,
+    /// Labels that count.
+    n_labels: usize,
+}
+
+fn batch(objective: &Objective, (from, n): (usize, usize), share: f64) -> Batch {
+    let prompts: Vec<Vec<i32>> = (from..from + n)
+        .map(|i| {
+            [&[1, 510][..], &[509; 17], &[511], &(0..3 + i as i32).map(|t| 40 + 7 * t).collect::<Vec<_>>()].concat()
+        })
+        .collect();
+    let list: Vec<Prompt<'_>> = prompts.iter().map(|ids| Prompt { ids, clouds: 1 }).collect();
+    let packed = pack(&list, &TINY).unwrap();
+    // The last two tokens of each prompt are the answer.
+    let labels = |ids: &Vec<i32>| -> Vec<i32> {
+        ids.iter().enumerate().map(|(t, &id)| if t + 2 < ids.len() { names::IGNORE } else { id }).collect()
+    };
+    let labels: Vec<Vec<i32>> = prompts.iter().map(labels).collect();
+    let labels = shift_labels(&labels.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let vector = |values: &[i32]| Tensor::from_i32(&[values.len()], values).unwrap();
+    let mut inputs = Tensors::new();
+    let vectors = [
+        (names::IDS, &packed.ids),
+        (names::POSITION, &packed.rows.position),
+        (names::LOW, &packed.rows.low),
+        (names::HIGH, &packed.rows.high),
+        (names::POINT_ROW, &packed.point_row),
+        (names::LABELS, &labels),
+    ];
+    inputs.extend(vectors.map(|(name, v)| (name.to_owned(), vector(v))));
+    let floats = |shape: &[usize], seed: usize| {
+        let count: usize = shape[1..].iter().product();
+        let values: Vec<f64> = (0..shape[0])
+            .flat_map(|i| {
+                let mut next = numbers((seed + from + i) as u64 + 5);
+                (0..count).map(move |_| f64::from(next() as f32)).collect::<Vec<_>>()
+            })
+            .collect();
+        Tensor::from_f64(DType::F32, shape, &values).unwrap()
+    };
+    inputs.insert(names::POINTS.to_owned(), floats(&[n, 256, 6], 0));
+    if let Some(masked) = objective.masked {
+        let k = masked.count(16);
+        // A different set for every cloud: every step-th token, cyclically.
+        let order = |cloud: usize| (0..16).map(move |j| ((j * 5 + cloud) % 16) as i32);
+        let rows = |range: std::ops::Range<usize>| -> Tensor {
+            let values: Vec<i32> = (from..from + n)
+                .flat_map(|cloud| {
+                    let mut some: Vec<i32> = order(cloud).skip(range.start).take(range.len()).collect();
+                    some.sort_unstable();
+                    some
+                })
+                .collect();
+            Tensor::from_i32(&[n, range.len()], &values).unwrap()
+        };
+        inputs.insert(names::MASKED.to_owned(), rows(0..k));
+        inputs.insert(names::SEEN.to_owned(), rows(k..16));
+    }
+    if let Some(teacher) = objective.distillation {
+        inputs.insert(names::TEACHER.to_owned(), floats(&[n, 16, teacher.width], 50));
+    }
+    for name in [names::TOKEN_SHARE, names::CLOUD_SHARE] {
+        inputs.insert(name.to_owned(), Tensor::from_f64(DType::F32, &[], &[share]).unwrap());
+    }
+    let n_labels = labels.iter().filter(|&&l| l != names::IGNORE).count();
+    let clouds = if objective.contrast.is_some() { n / 2 } else { n };
+    Batch { values: BTreeMap::from([("B", clouds as i64), ("T", packed.ids.len() as i64)]), inputs, n_labels }
+}
+
+/// Weights as in a model that has begun to learn; sums and counts start at 0, variances at 1.
+fn complete(graph: &Graph, batch: &Batch) -> (Vec<i64>, Tensors) {
+    let symbols: Vec<i64> = graph.symbols.iter().map(|s| batch.values[s.name.as_str()]).collect();
+    let mut inputs = batch.inputs.clone();
+    for (id, name, kind) in graph.inputs().filter(|(_, _, kind)| *kind != InputKind::Data) {
+        let ty = graph.ty(id);
+        let shape: Vec<usize> = ty.shape.iter().map(|d| d.as_const().unwrap() as usize).collect();
+        let count = shape.iter().product();
+        let is_sum = kind == InputKind::State && name.starts_with(GRAD);
+        let fan_in: usize = shape.iter().skip(1).product();
+        let scale = if shape.len() > 1 { (3.0 / fan_in.max(1) as f64).sqrt() } else { 0.3 };
+        let is_gain = shape.len() == 1 && !name.ends_with("bias") && !name.ends_with("mean");
+        let mut next = numbers(name.bytes().map(u64::from).sum());
+        let mut value = || match is_sum {
+            true => 0.0,
+            false => f64::from((next() * scale + if is_gain { 1.0 } else { 0.0 }) as f32),
+        };
+        let values = match ty.dtype.is_float() {
+            true => Values::F((0..count).map(|_| value()).collect()),
+            false => Values::I(vec![0; count]),
+        };
+        inputs.insert(name.to_owned(), Tensor::new(ty.dtype, &shape, values).unwrap());
+    }
+    inputs.retain(|name, _| graph.inputs().any(|(_, known, _)| known == name));
+    (symbols, inputs)
+}
+
+fn outputs(graph: &Graph, symbols: &[i64], inputs: &Tensors, rounding: Rounding<'_>) -> Tensors {
+    run(&Run { graph: verify(graph).unwrap(), symbols, inputs, rounding, keep: &[] }).unwrap().outputs
+}
+
+#[test]
+fn every_term_has_the_slope_of_its_differences() {
+    for (name, objective) in objectives() {
+        let train = train(objective, BatchNorms::Own);
+        let (forward, _) = training_graph(&config(), &train, &Bounds::default(), TapLevel::Off).unwrap();
+        let is_weight = |n: &str| forward.inputs().any(|(_, known, kind)| known == n && kind == InputKind::Weight);
+        let derived = differentiate(verify(&forward).unwrap(), names::LOSS, &is_weight).unwrap();
+        let n = if objective.contrast.is_some() { 4 } else { 2 };
+        let (symbols, inputs) = complete(&forward, &batch(&objective, (0, n), 0.5));
+        let slopes = outputs(&derived, &symbols, &inputs, Rounding::None);
+        let mut next = numbers(3);
+        let (mut along, mut direction) = (0.0, Tensors::new());
+        for (weight, slope) in slopes.iter().filter_map(|(n, t)| Some((n.strip_prefix(GRAD)?, t))) {
+            let step: Vec<f64> = (0..slope.elems()).map(|_| next()).collect();
+            along += step.iter().zip(slope.to_f64()).map(|(a, b)| a * b).sum::<f64>();
+            direction.insert(weight.to_owned(), Tensor::from_f64(DType::F32, &slope.shape, &step).unwrap());
+        }
+        let at = |h: f64| {
+            let mut moved = inputs.clone();
+            for (weight, step) in &direction {
+                let Values::F(values) = &mut moved.get_mut(weight).unwrap().values else { unreachable!() };
+                values.iter_mut().zip(step.to_f64()).for_each(|(x, d)| *x += h * d);
+            }
+            outputs(&forward, &symbols, &moved, Rounding::None)[names::LOSS].to_f64()[0]
+        };
+        // So small that no maximum or relu of some thousand changes its mind; rounding leaves 1e-7 of the loss.
+        let h = 1e-9;
+        let central = (at(h) - at(-h)) / (2.0 * h);
+        assert!((along - central).abs() <= 1e-4 * central.abs().max(1.0), "{name}: {along}, differences {central}");
+    }
+}
+
+#[test]
+fn micro_steps_agree_on_cpu() {
+    for (name, objective) in objectives() {
+        let micro = micro_step_graph(&config(), &train(objective, BatchNorms::Own), &Bounds::default()).unwrap();
+        let n = if objective.contrast.is_some() { 4 } else { 2 };
+        let (symbols, inputs) = complete(&micro.graph, &batch(&objective, (0, n), 0.5));
+        let reference = outputs(&micro.graph, &symbols, &inputs, Rounding::None);
+        let front = FrontConfig { mode: Mode::F32, passes: Passes::all() };
+        let divided = divide(&micro.graph, &front).unwrap();
+        let rounding = &divided.partition.rounding;
+        let rounded = outputs(&divided.graph, &symbols, &inputs, Rounding::At(rounding));
+        let got = run_graph(&micro.graph, &front, "cpu", &Feed { symbols: &symbols, inputs: &inputs }).unwrap();
+        for (output, expected) in &reference {
+            // A bias in front of a batch normalisation has the derivative 0: only rounding is left of it.
+            let nothing = expected.dtype.is_float() && expected.to_f64().iter().all(|x| x.abs() < 1e-12);
+            let small = got[output].to_f64().iter().all(|x| x.abs() < 1e-4);
+            if nothing && small {
+                continue;
+            }
+            let pair = (expected, &rounded[output]);
+            agree(output, &got[output], pair, coarsest(&divided.graph, rounding))
+                .unwrap_or_else(|d| panic!("{name}: {d:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_stopped_target_changes_derivatives_and_not_the_loss() {
+    let mut flowing = Objective::hybrid_feature(0.3);
+    flowing.reconstruction = None;
+    let mut stopped = flowing;
+    if let Some(masked) = &mut stopped.masked {
+        masked.prediction.target_gradient = TargetGradient::Stops;
+    }
+    let results = [flowing, stopped].map(|objective| {
+        let micro = micro_step_graph(&config(), &train(objective, BatchNorms::Own), &Bounds::default()).unwrap();
+        let (symbols, inputs) = complete(&micro.graph, &batch(&objective, (0, 2), 1.0));
+        outputs(&micro.graph, &symbols, &inputs, Rounding::None)
+    });
+    assert_eq!(results[0][names::LOSS], results[1][names::LOSS]);
+    // The head reads states only; the projector also makes the targets.
+    for (weight, is_changed) in [("mae_predict_head.2.weight", false), ("model.point_proj.4.weight", true)] {
+        let [a, b] = [0, 1].map(|i| results[i][&format!("{GRAD}{weight}")].to_f64());
+        let off = a.iter().zip(&b).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
+        assert_eq!(off > 1e-6, is_changed, "{weight}: {off}");
+    }
+}
+
+#[test]
+fn the_first_stage_learns_marks_early_layers_and_nothing_else() {
+    let objective = Objective::hybrid_feature(0.3);
+    let train =
+        TrainConfig { objective, trainable: Trainable::first_stage(2, [510, 511]), batch_norms: BatchNorms::Own };
+    assert_eq!(train.trainable.embedding_rows, EmbeddingRows::Only(vec![510, 511]));
+    let micro = micro_step_graph(&config(), &train, &Bounds::default()).unwrap();
+    let names: Vec<&str> = micro.weights.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"model.layers.1.mlp.up_proj.weight") && names.contains(&"model.mask_token"));
+    assert!(
+        !names.iter().any(|n| n.starts_with("model.layers.2.") || *n == "lm_head.weight" || *n == "model.norm.weight")
+    );
+    let (symbols, inputs) = complete(&micro.graph, &batch(&objective, (0, 2), 1.0));
+    let grads = outputs(&micro.graph, &symbols, &inputs, Rounding::None);
+    let table = grads["grad.model.embed_tokens.weight"].to_f64();
+    for (id, row) in table.chunks(64).enumerate() {
+        assert_eq!(row.iter().any(|&g| g != 0.0), id == 510 || id == 511, "row {id}");
+    }
+}
+
+#[test]
+fn four_parts_of_one_add_up_to_one_of_four() {
+    let objective = Objective::cross_entropy();
+    let micro = micro_step_graph(&config(), &train(objective, BatchNorms::Running), &Bounds::default()).unwrap();
+    let (symbols, inputs) = complete(&micro.graph, &batch(&objective, (0, 4), 1.0));
+    let whole = outputs(&micro.graph, &symbols, &inputs, Rounding::None);
+    let total = batch(&objective, (0, 4), 1.0).n_labels as f64;
+    let (mut sums, mut loss) = (Tensors::new(), 0.0);
+    for i in 0..4 {
+        let n_labels = batch(&objective, (i, 1), 1.0).n_labels as f64;
+        let (symbols, mut inputs) = complete(&micro.graph, &batch(&objective, (i, 1), n_labels / total));
+        inputs.extend(sums.clone());
+        let got = outputs(&micro.graph, &symbols, &inputs, Rounding::None);
+        loss += got[names::LOSS].to_f64()[0];
+        sums.extend(got.into_iter().filter(|(name, _)| name.starts_with(GRAD)));
+    }
+    assert!((loss - whole[names::LOSS].to_f64()[0]).abs() < 1e-12 * loss.abs());
+    assert_eq!(sums.len(), micro.weights.len());
+    for (name, sum) in &sums {
+        let (a, b) = (sum.to_f64(), whole[name].to_f64());
+        let size = b.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let off = a.iter().zip(&b).map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt();
+        assert!(off <= 1e-9 * size + 1e-15, "{name}: {off} of {size}");
+    }
+}
+
+/// AdamW written on its own, as PyTorch documents it, with decay of matrices only.
+fn adamw(optimizer: &Optimizer, grads: &[Vec<f64>], (start, decays): (f64, bool), rates: &[f64]) -> Vec<f64> {
+    let n = grads[0].len();
+    let (mut m, mut v, mut w) = (vec![0.0; n], vec![0.0; n], vec![start; n]);
+    for (t, (grad, rate)) in grads.iter().zip(rates).enumerate() {
+        for i in 0..n {
+            if decays {
+                w[i] -= rate * optimizer.weight_decay * w[i];
+            }
+            m[i] = optimizer.betas[0] * m[i] + (1.0 - optimizer.betas[0]) * grad[i];
+            v[i] = optimizer.betas[1] * v[i] + (1.0 - optimizer.betas[1]) * grad[i] * grad[i];
+            let m_hat = m[i] / (1.0 - optimizer.betas[0].powi(t as i32 + 1));
+            let v_hat = v[i] / (1.0 - optimizer.betas[1].powi(t as i32 + 1));
+            w[i] -= rate * m_hat / (v_hat.sqrt() + optimizer.eps);
+        }
+    }
+    w
+}
+
+#[test]
+fn steps_clip_decay_and_follow_the_schedule() {
+    let schedule = Schedule::Cosine { warmup: 2, total: 6 };
+    let optimizer = Optimizer { weight_decay: 0.1, max_norm: 0.5, ..Optimizer::paper(1e-2, schedule) };
+    let weights = [
+        ("matrix".to_owned(), TensorType::fixed(DType::F32, &[2, 2])),
+        ("vector".to_owned(), TensorType::fixed(DType::F32, &[3])),
+    ];
+    let graph = apply_graph(&weights, &optimizer).unwrap();
+    let mut states = Tensors::new();
+    for (id, name, _) in graph.inputs() {
+        let shape: Vec<usize> = graph.ty(id).shape.iter().map(|d| d.as_const().unwrap() as usize).collect();
+        let start = if name == "matrix" || name == "vector" { 1.5 } else { 0.0 };
+        let values = vec![start; shape.iter().product()];
+        states.insert(name.to_owned(), Tensor::from_f64(DType::F32, &shape, &values).unwrap());
+    }
+    let (mut next, mut grads, mut rates) = (numbers(11), vec![], vec![]);
+    for step in 0..7 {
+        // The third one is short and is not clipped.
+        let scale = if step == 2 { 1e-2 } else { 1.0 };
+        let grad: Vec<f64> = (0..7).map(|_| scale * next()).collect();
+        states.insert("grad.matrix".into(), Tensor::from_f64(DType::F32, &[2, 2], &grad[..4]).unwrap());
+        states.insert("grad.vector".into(), Tensor::from_f64(DType::F32, &[3], &grad[4..]).unwrap());
+        let after = outputs(&graph, &[], &states, Rounding::None);
+        let norm = grad.iter().map(|g| g * g).sum::<f64>().sqrt();
+        assert!((after[names::GRAD_NORM].to_f64()[0] - norm).abs() < 1e-12);
+        let clip = (0.5 / (norm + 1e-6)).min(1.0);
+        grads.push(grad.iter().map(|g| g * clip).collect::<Vec<f64>>());
+        let s = f64::from(step);
+        let share =
+            if step < 2 { s / 2.0 } else { 0.5 * (1.0 + (std::f64::consts::PI * ((s - 2.0) / 4.0).min(1.0)).cos()) };
+        rates.push(1e-2 * share);
+        assert!((after[names::LEARNING_RATE].to_f64()[0] - 1e-2 * share).abs() < 1e-15);
+        assert!(after["grad.matrix"].to_f64().iter().chain(&after["grad.vector"].to_f64()).all(|&g| g == 0.0));
+        states.extend(after.into_iter().filter(|(name, _)| states.contains_key(name)).collect::<Tensors>());
+        for (name, range, decays) in [("matrix", 0..4, true), ("vector", 4..7, false)] {
+            let own: Vec<Vec<f64>> = grads.iter().map(|g| g[range.clone()].to_vec()).collect();
+            let want = adamw(&optimizer, &own, (1.5, decays), &rates);
+            let got = states[name].to_f64();
+            assert!(
+                got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-12),
+                "step {step}, {name}: {got:?}, {want:?}"
+            );
+        }
+    }
+}
