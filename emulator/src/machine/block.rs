@@ -88,6 +88,8 @@ pub(crate) struct Env<'a> {
     pub(crate) rank: usize,
     /// Registers per thread each warp has asked for with `setmaxnreg`.
     pub(crate) registers: Vec<Option<u32>>,
+    /// For each warp, how many of its `wgmma` groups have read their operands.
+    pub(crate) wgmma_read: Vec<u32>,
 }
 
 /// One block in flight.
@@ -282,6 +284,7 @@ impl<'a> Block<'a> {
             hub: Hub::default(),
             rank: 0,
             registers: vec![None; n_warps as usize],
+            wgmma_read: vec![0; n_warps as usize],
         };
         Block { env, warps, order: permutation(n_warps as usize, seed), rng: seed, seen_events: 0 }
     }

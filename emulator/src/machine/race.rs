@@ -41,6 +41,8 @@ pub(crate) struct Races {
     orders: Vec<Order>,
     /// By barrier number, once it has been open.
     barriers: Vec<Option<Box<Handoff>>>,
+    /// For each warp, the period of its agent at the end of each group of `wgmma`.
+    pub(crate) wgmma_groups: Vec<Vec<u32>>,
     block: u32,
 }
 
@@ -101,6 +103,7 @@ impl Races {
         Races {
             orders: (0..n_warps).map(|warp| Order::new(Who::warp(block, warp))).collect(),
             barriers: vec![None; n_barriers],
+            wgmma_groups: vec![Vec::new(); n_warps as usize],
             block,
         }
     }

@@ -38,6 +38,8 @@ pub(crate) enum Wait {
     Bulk { keep: u32, read: bool },
     /// The other threads of the cluster.
     Cluster,
+    /// The other warps of the warpgroup, to read what their `wgmma` groups below this one multiply.
+    Wgmma(u32),
 }
 
 /// Where a frame's registers start, and where to go back to.
