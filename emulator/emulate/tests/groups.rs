@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Numbers, f32s, halves, i32s, out, program, run, zeros_i32};
-use enel_emulate::{Array, ArrayType, Job, Program, Value};
+use enel_emulate::{Array, ArrayType, Fill, Job, MapElement, MapOf, Program, Swizzle, Value};
 use half::{bf16, f16};
 use std::sync::OnceLock;
 
@@ -130,4 +130,42 @@ fn clusters_reduce_and_count_through_distributed_shared_memory() {
     let report = run(program, &job);
     let want: Vec<i32> = (0..64).map(|bin| data.iter().filter(|v| **v == bin).count() as i32).collect();
     assert_eq!(report.array(1).unwrap().to_i32().unwrap(), want);
+}
+
+#[test]
+fn a_matmul_of_tensor_copies_and_wgmma() {
+    let source = include_str!("../../tests/fixtures/hopper.cu");
+    let Some(program) = program("hopper.cu", source, "sm_90a", &[]) else { return };
+    let (m, n, k) = (128usize, 64usize, 192usize);
+    let draw = |seed: u64, n: usize| -> Vec<bf16> { Numbers(seed).floats(n).into_iter().map(bf16::from_f32).collect() };
+    let (a, b) = (draw(7, m * k), draw(8, n * k));
+    let bits = |v: &[bf16]| halves(v.iter().map(|x| x.to_bits()));
+    let map = |argument, element, dims: [usize; 2], box_dims: [u32; 2], swizzle| {
+        Value::Map(MapOf {
+            argument,
+            element,
+            dims: dims.iter().map(|&n| n as u64).collect(),
+            strides_bytes: Vec::new(),
+            box_dims: box_dims.to_vec(),
+            elem_strides: Vec::new(),
+            swizzle,
+            fill: Fill::Zeros,
+        })
+    };
+    // The kernel takes maps only; the arrays behind them are no parameters.
+    let args = [
+        map(3, MapElement::Bf16, [k, m], [64, 64], Swizzle::B128),
+        map(4, MapElement::Bf16, [k, n], [64, 64], Swizzle::B128),
+        map(5, MapElement::F32, [n, m], [32, 64], Swizzle::None),
+        bits(&a),
+        bits(&b),
+        out(ArrayType::F32, m * n),
+        Value::I32(k as i32),
+    ];
+    let job = Job { grid: [1, 2, 1], smem_bytes: 32768, ..job("matmul", 1, 256, &args) };
+    let report = run(&program, &job);
+    for (i, got) in report.array(5).unwrap().to_f32().unwrap().into_iter().enumerate() {
+        let want: f64 = (0..k).map(|p| a[i / n * k + p].to_f64() * b[i % n * k + p].to_f64()).sum();
+        assert!((f64::from(got) - want).abs() <= 12.0 * 192.0 * 2f64.powi(-24), "{got} {want}");
+    }
 }
