@@ -21,7 +21,7 @@ pub(crate) fn class(op: &Op) -> Class {
         Op::F64Bin(..) | Op::F64Un(..) | Op::F64Fma(..) => Class::Double,
         Op::Half(..) => Class::Half,
         Op::Hopper(op) => hopper_class(op),
-        Op::Cvt(_) | Op::CvtPack { .. } | Op::CvtFp8(_) => Class::Convert,
+        Op::Cvt(_) | Op::CvtFp8(_) | Op::CvtPack { .. } => Class::Convert,
         Op::Ld { .. } => Class::Load,
         Op::St { .. } => Class::Store,
         Op::Atom(_) => Class::Atomic,

@@ -235,14 +235,9 @@ impl Order {
         self.agent_period
     }
 
-    /// The copies of another warp's agent up to `period` are complete.
-    pub(crate) fn complete_of(&mut self, agent: Who, period: u32) {
+    /// What `agent` has started up to `period` is complete.
+    pub(crate) fn complete_async(&mut self, agent: Who, period: u32) {
         self.clock.raise(agent, period);
-    }
-
-    /// The agent's copies up to `period` are complete.
-    pub(crate) fn complete_async(&mut self, period: u32) {
-        self.clock.raise(self.who.agent(), period);
     }
 }
 

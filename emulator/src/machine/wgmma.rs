@@ -58,8 +58,6 @@ pub(crate) struct Running {
     group: u32,
     pc: u32,
     first_token: u32,
-    /// Of its reads of shared memory.
-    period: u32,
     starts: Vec<Start>,
     operands: Operands,
 }
@@ -196,7 +194,7 @@ impl Env<'_> {
             warp.set32(d, ALL, &[first_token + i as u32; LANES]);
         }
         let (group, pc) = (warp.wgmma.committed, warp.cur.pc);
-        warp.wgmma.running.push(Running { group, pc, first_token, period, starts, operands });
+        warp.wgmma.running.push(Running { group, pc, first_token, starts, operands });
         self.stats.mma += 1;
         // This warp's 16 of the 64 rows.
         self.stats.tensor_flops += 2 * 16 * u64::from(wgmma.n) * (K_BYTES / wgmma.a_ty.bytes()) as u64;
@@ -298,6 +296,7 @@ impl Env<'_> {
     /// The multiplications so far form a group.
     pub(crate) fn commit_wgmma(&mut self, warp: &mut Warp) {
         warp.wgmma.committed += 1;
+        self.group_wgmma(warp);
         if warp.wgmma.running.iter().all(|r| matches!(r.operands, Operands::Read(_))) {
             self.publish_read(warp, warp.wgmma.committed);
         }
@@ -306,10 +305,8 @@ impl Env<'_> {
     /// Tells the warpgroup that this warp's groups below `due` have read their operands.
     fn publish_read(&mut self, warp: &Warp, due: u32) {
         let read = &mut self.wgmma_read[warp.index as usize];
-        for group in read.len() as u32..due {
-            let periods = warp.wgmma.running.iter().filter(|r| r.group == group).map(|r| r.period);
-            let before = read.last().copied().unwrap_or(0);
-            read.push(periods.max().unwrap_or(before));
+        if *read < due {
+            *read = due;
             self.hub.events += 1;
         }
     }
@@ -335,24 +332,18 @@ impl Env<'_> {
         }
         self.publish_read(warp, due);
         let first = warp.index as usize / 4 * 4;
-        let peers = first..(first + 4).min(self.alive.len());
-        let is_behind = |w: usize| self.alive[w] != 0 && (self.wgmma_read[w].len() as u32) < due;
-        if peers.clone().any(is_behind) {
+        let is_behind = |w: usize| self.alive[w] != 0 && self.wgmma_read[w] < due;
+        if (first..(first + 4).min(self.alive.len())).any(is_behind) {
             return Ok(Some(Wait::Wgmma(due)));
-        }
-        for peer in peers.filter(|_| due > 0) {
-            if let Some(&period) = self.wgmma_read[peer].get(due as usize - 1) {
-                self.complete_copies_of(warp, peer as u32, period);
-            }
         }
         while warp.wgmma.running.first().is_some_and(|r| r.group < due) {
             let running = warp.wgmma.running.remove(0);
             if let (Some(wgmma), Operands::Read(matrices)) = (self.wgmma_at(running.pc), &running.operands) {
                 let rows = multiply(wgmma, matrices, &running.starts);
                 warp.redeem(running.first_token, &rows);
-                self.complete_copies(warp, running.period);
             }
         }
+        self.acquire_wgmma(warp, due);
         Ok(None)
     }
 
