@@ -49,7 +49,8 @@ const RUN: [&str; 7] = ["add.ptx", "--entry", "add", "--grid", "2", "--block", "
 #[test]
 fn arrays_go_in_and_out() {
     let dir = folder();
-    let args = ["--arg", "in:x.npy", "--arg", "inout:y.npy:y2.npy", "--arg", "out:f32:6:z.npy", "--arg", "i32:5", "--json"];
+    let args =
+        ["--arg", "in:x.npy", "--arg", "inout:y.npy:y2.npy", "--arg", "out:f32:6:z.npy", "--arg", "i32:5", "--json"];
     let ran = emulate(dir.path(), &[&RUN[..], &args].concat());
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
     let z = load(&dir.path().join("z.npy"));
