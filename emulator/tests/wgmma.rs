@@ -133,7 +133,7 @@ impl Case {
             32 => 3,
             _ => 0,
         };
-        let field = |bytes: usize| bytes as u64 / 16 & 0x3fff;
+        let field = |bytes: usize| (bytes as u64 / 16) & 0x3fff;
         field(which * B_AT) | field(leading) << 16 | field(stride) << 32 | mode << 62
     }
 

@@ -62,7 +62,7 @@ pub(crate) fn matmul() -> Desc {
 
 pub(crate) fn kernel(name: &str, desc: Desc) -> Kernel {
     let grid = Grid(vec![(vec![Extent::Dyn(0)], 256)]);
-    let launch = Launch { entry: name.to_owned(), grids: vec![grid], threads: 256, smem_bytes: 0 };
+    let launch = Launch { entry: name.to_owned(), grids: vec![grid], threads: 256, smem_bytes: 0, scratch_bytes: 0 };
     let config = Config([("threads".to_owned(), 256)].into());
     Kernel { name: name.to_owned(), parts: vec![Part { desc, config }], launch: Some(launch) }
 }

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use enel_bundle::{Bundle, Kernel, Plan, Step, flops, layout};
 use enel_codegen::render;
 use enel_emulator::GPUS;
-use enel_ir::Dim;
+use enel_ir::{Dim, Symbol};
 use enel_lower::{compile, divide};
 use enel_nvrtc::Arch;
 use enel_passes::REWRITES;
@@ -199,8 +199,7 @@ fn show_plans(args: &InspectArgs, plans: &[Plan], kernels: &[Kernel], reports: &
 
 /// Values for a plan's symbols: those given, the rest at their smallest.
 fn bindings(plan: &Plan, given: &[String]) -> Result<Vec<i64>> {
-    let mut values: Vec<i64> =
-        plan.symbols.iter().map(|s| (s.min + s.multiple - 1) / s.multiple * s.multiple).collect();
+    let mut values: Vec<i64> = plan.symbols.iter().map(Symbol::smallest).collect();
     for entry in given {
         let (name, value) = entry.split_once('=').with_context(|| format!("`{entry}` is not NAME=VALUE"))?;
         let value: i64 = value.parse().with_context(|| format!("`{value}` is no whole number"))?;

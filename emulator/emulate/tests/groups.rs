@@ -29,7 +29,7 @@ fn tiles_reduce_scan_and_vote() {
         let (tile, warp) = (&x[i / 8 * 8..][..8], &x[i / 32 * 32..][..32]);
         let odd = tile.iter().enumerate().fold(0, |acc, (j, v)| acc | (v & 1) << j);
         let scan: i32 = tile[..=i % 8].iter().sum();
-        let want = [tile.iter().sum(), *warp.iter().max().unwrap(), scan, tile[i % 8 ^ 3] + odd];
+        let want = [tile.iter().sum(), *warp.iter().max().unwrap(), scan, tile[(i % 8) ^ 3] + odd];
         assert_eq!(got, want);
         let n_odd = |lanes: &[i32]| lanes.iter().filter(|v| *v & 1 == 1).count() as i32;
         let want = if x[i] & 1 == 1 { n_odd(&warp[..i % 32]) * 100 + n_odd(warp) } else { -1 };
@@ -168,4 +168,16 @@ fn a_matmul_of_tensor_copies_and_wgmma() {
         let want: f64 = (0..k).map(|p| a[i / n * k + p].to_f64() * b[i % n * k + p].to_f64()).sum();
         assert!((f64::from(got) - want).abs() <= 12.0 * 192.0 * 2f64.powi(-24), "{got} {want}");
     }
+}
+
+#[test]
+fn a_grid_waits_for_all_its_blocks() {
+    let Some(program) = groups() else { return };
+    let mut want: Vec<i32> = (0..160).map(|i| i * i % 23).collect();
+    let args = [Value::InOut(Array::from_i32(&want)), out(ArrayType::I32, 160)];
+    let report = run(program, &job("grid_rounds", 5, 32, &args));
+    for _ in 0..3 {
+        want = (0..160).map(|i| want[(i + 1) % 160] + want[(i + 159) % 160] + 1).collect();
+    }
+    assert_eq!(report.array(0).unwrap().to_i32().unwrap(), want);
 }

@@ -132,6 +132,11 @@ impl TensorType {
         Dim::product(&self.shape)
     }
 
+    /// Whether its number of elements has few terms, as [`Dim::short_product`] has it; parsing and inference see to it.
+    pub fn is_short(&self) -> bool {
+        Dim::short_product(&self.shape).is_some()
+    }
+
     /// Prints as `f32[B, 64]`.
     pub fn display(&self, symbols: &Symbols) -> String {
         let dims: Vec<String> = self.shape.iter().map(|d| d.display(symbols).to_string()).collect();

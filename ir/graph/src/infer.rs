@@ -8,7 +8,7 @@ use enel_types::{BinaryOp, DType, Dim, ReduceOp, Symbols, UnaryOp};
 /// A broken rule: which one of the op's row, and what was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Number n of rule Cn in the op's row; 0 for the number of operands.
+    /// Number n of rule Cn in the op's row; 0 for what all ops obey: the number of operands, sizes of few terms.
     pub rule: u8,
     /// Expected and found.
     pub message: String,
@@ -32,6 +32,13 @@ const MAX_CONST_ELEMS: usize = 4096;
 /// # Errors
 /// The first [`Fault`] found.
 pub fn infer(op: &Op, operands: &[&TensorType], symbols: &Symbols) -> Inferred {
+    let ty = unbounded(op, operands, symbols)?;
+    ensure(0, ty.is_short(), || "the result's size has too many terms".into())?;
+    Ok(ty)
+}
+
+/// As [`infer`], for a result whose size may have any number of terms.
+fn unbounded(op: &Op, operands: &[&TensorType], symbols: &Symbols) -> Inferred {
     match op {
         Op::Input { ty, kind, .. } => {
             let constant = *kind != InputKind::Weight || ty.shape.iter().all(|d| d.as_const().is_some());
@@ -71,7 +78,9 @@ pub fn infer(op: &Op, operands: &[&TensorType], symbols: &Symbols) -> Inferred {
         Op::Reshape { shape } => {
             let x = one(operands)?;
             let to = TensorType::new(x.dtype, shape.clone());
-            ensure(1, to.elems() == x.elems(), || format!("{} to {}", x.display(symbols), to.display(symbols)))?;
+            ensure(1, to.is_short() && to.elems() == x.elems(), || {
+                format!("{} to {}", x.display(symbols), to.display(symbols))
+            })?;
             Ok(to)
         }
         Op::Transpose { perm } => {
@@ -240,6 +249,7 @@ fn concat(operands: &[&TensorType], axis: usize) -> Inferred {
         let agree = other.rank() == ty.rank() && (0..ty.rank()).all(|i| i == axis || other.shape[i] == ty.shape[i]);
         ensure(2, agree, || "an extent off the axis differs".into())?;
         ty.shape[axis] = ty.shape[axis].add(&other.shape[axis]);
+        ensure(0, ty.shape[axis].is_short(), || "the joined axis has too many terms".into())?;
     }
     Ok(ty)
 }

@@ -81,6 +81,43 @@ fn unreadable_text_names_its_line() {
     }
 }
 
+/// A graph over `n` symbols `S0`, `S1`, ... of 1 to 4.
+fn over_symbols(n: usize, body: &str) -> String {
+    let symbols: String = (0..n).map(|i| format!("sym S{i} in 1..=4\n")).collect();
+    format!("graph @g {{\n{symbols}{body}\nreturn y = %a\n}}")
+}
+
+#[test]
+fn sizes_that_multiply_out_without_bound_are_refused() {
+    let sum = |n: usize| (0..n).map(|i| format!("S{i}")).collect::<Vec<_>>().join(" + ");
+    // The product of these has 1352078 terms of twelve factors each.
+    let shape = vec![sum(12); 12].join(", ");
+    let pairs: Vec<String> = (0..20).flat_map(|i| (0..i).map(move |j| format!("S{i}*S{j}"))).collect();
+    let concat = "concat %s, %t {axis = 0}";
+    for (n, body) in [
+        (12, format!("%a = input \"a\" : f32[{shape}]")),
+        (12, format!("%x = input \"x\" : f32[4]\n%a = reshape %x {{shape = [{shape}]}}")),
+        (12, format!("%x = input \"x\" : f32[1]\n%a = broadcast %x {{shape = [{shape}]}}")),
+        (20, format!("%a = input \"a\" : f32[{}]", pairs.join(" + "))),
+        (1, format!("%a = input \"a\" : f32[{}]", ["S0"; 65].join("*"))),
+        (
+            100,
+            format!(
+                "%s = input \"s\" : f32[{}]\n%t = input \"t\" : f32[{}]\n%a = {concat}",
+                sum(50),
+                sum(100).split_off(sum(50).len() + 3)
+            ),
+        ),
+        (257, "%a = input \"a\" : f32[1]".to_owned()),
+        (1, format!("%a = iota {{{}}} : f32[S0]", (0..9).map(|i| format!("k{i} = 1")).collect::<Vec<_>>().join(", "))),
+    ] {
+        let error = parse(&over_symbols(n, &body)).unwrap_err().to_string();
+        let words = ["terms", "breaks C1: ", "symbols", "attributes"];
+        assert!(words.iter().any(|word| error.contains(word)), "{error}");
+    }
+    assert!(parse(&over_symbols(64, &format!("%a = input \"a\" : f32[{}]", sum(64)))).is_ok());
+}
+
 #[test]
 fn the_op_page_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops.md");

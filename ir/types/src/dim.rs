@@ -27,12 +27,20 @@ pub struct Symbol {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Symbols(Vec<Symbol>);
 
+/// Symbols of one program; they are found one after the other.
+const MAX_SYMBOLS: usize = 256;
+
+/// Terms of a size that is read, and symbols of a term: products of a hostile shape's extents grow without bound.
+pub const MAX_TERMS: usize = 64;
+
 /// What is wrong with a symbol or with the values given for a table of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DimError {
+    /// A program has as many symbols as it may have.
+    TooMany,
     /// Two symbols share a name.
     Duplicate(String),
-    /// Bounds are not `1 <= min <= max`, or `multiple < 1`.
+    /// Bounds are not `1 <= min <= max`, `multiple < 1`, or no multiple of it lies within them.
     BadBounds(String),
     /// The number of values is not the number of symbols.
     Count {
@@ -55,9 +63,10 @@ pub enum DimError {
 impl fmt::Display for DimError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            DimError::TooMany => write!(f, "a program has at most {MAX_SYMBOLS} symbols"),
             DimError::Duplicate(name) => write!(f, "symbol `{name}` is declared twice"),
             DimError::BadBounds(name) => {
-                write!(f, "symbol `{name}` needs 1 <= min <= max <= 2^31 and a step of at least 1")
+                write!(f, "symbol `{name}` needs 1 <= min <= max <= 2^31 and a step of which some multiple is within")
             }
             DimError::Count { expected, got } => write!(f, "expected {expected} symbol values, got {got}"),
             DimError::OutOfBounds { symbol, value } => write!(
@@ -72,16 +81,32 @@ impl fmt::Display for DimError {
 
 impl std::error::Error for DimError {}
 
+impl Symbol {
+    /// The smallest value it can take.
+    pub fn smallest(&self) -> i64 {
+        // Bounds are below 2^31, so the sum cannot overflow.
+        (self.min + self.multiple - 1) / self.multiple * self.multiple
+    }
+
+    fn is_sound(&self) -> bool {
+        let bounds = 1..=1 << 31;
+        [self.min, self.max, self.multiple].iter().all(|n| bounds.contains(n)) && self.smallest() <= self.max
+    }
+}
+
 impl Symbols {
     /// Adds a symbol.
     ///
     /// # Errors
-    /// [`DimError::Duplicate`], [`DimError::BadBounds`].
+    /// [`DimError::TooMany`], [`DimError::Duplicate`], [`DimError::BadBounds`].
     pub fn add(&mut self, symbol: Symbol) -> Result<SymId, DimError> {
+        if self.0.len() >= MAX_SYMBOLS {
+            return Err(DimError::TooMany);
+        }
         if self.find(&symbol.name).is_some() {
             return Err(DimError::Duplicate(symbol.name));
         }
-        if symbol.min < 1 || symbol.max < symbol.min || symbol.multiple < 1 || symbol.max > 1 << 31 {
+        if !symbol.is_sound() {
             return Err(DimError::BadBounds(symbol.name));
         }
         self.0.push(symbol);
@@ -203,12 +228,24 @@ impl Dim {
         shape.into_iter().fold(Dim::constant(1), |p, d| p.mul(d))
     }
 
+    /// Whether it has at most [`MAX_TERMS`] terms, each of at most as many symbols.
+    pub fn is_short(&self) -> bool {
+        self.terms.len() <= MAX_TERMS && self.terms.iter().all(|(monomial, _)| monomial.len() <= MAX_TERMS)
+    }
+
+    /// As [`Dim::product`], unless an extent or the product so far is not short.
+    pub fn short_product<'a>(shape: impl IntoIterator<Item = &'a Dim>) -> Option<Dim> {
+        let short = |dim: Dim| dim.is_short().then_some(dim);
+        shape.into_iter().try_fold(Dim::constant(1), |p, d| if d.is_short() { short(p.mul(d)) } else { None })
+    }
+
     /// `self / divisor` when the division leaves no rest as polynomials and the divisor is a single term.
     pub fn div_exact(&self, divisor: &Dim) -> Option<Dim> {
         let [(symbols, value)] = divisor.terms.as_slice() else { return None };
         let mut terms = Vec::with_capacity(self.terms.len());
         for (monomial, coefficient) in &self.terms {
-            if coefficient % value != 0 {
+            // The division of the smallest number by -1 has no result.
+            if coefficient.checked_rem(*value)? != 0 {
                 return None;
             }
             let mut rest = monomial.clone();
@@ -337,6 +374,22 @@ mod tests {
         let b = s.add(Symbol { name: "B".into(), min: 1, max: 8, multiple: 1 }).unwrap();
         let t = s.add(Symbol { name: "T".into(), min: 8, max: 64, multiple: 8 }).unwrap();
         (s, Dim::sym(b), Dim::sym(t))
+    }
+
+    #[test]
+    fn every_symbol_has_a_value() {
+        let add = |min, max, multiple| Symbols::default().add(Symbol { name: "S".into(), min, max, multiple });
+        for (min, max, multiple) in [(0, 4, 1), (4, 2, 1), (1, 4, 0), (5, 7, 4), (1, 8, i64::MAX), (1, i64::MAX, 1)] {
+            assert_eq!(add(min, max, multiple), Err(DimError::BadBounds("S".into())), "{min}..={max} step {multiple}");
+        }
+        assert!(add(5, 8, 4).is_ok());
+        assert_eq!(Symbol { name: "S".into(), min: 5, max: 8, multiple: 4 }.smallest(), 8);
+    }
+
+    #[test]
+    fn the_smallest_number_divided_by_minus_one_has_no_result() {
+        assert_eq!(Dim::constant(i64::MIN).div_exact(&Dim::constant(-1)), None);
+        assert_eq!(Dim::constant(i64::MIN).div_exact(&Dim::constant(2)), Some(Dim::constant(i64::MIN / 2)));
     }
 
     #[test]

@@ -8,6 +8,6 @@ mod dim;
 mod dtype;
 mod scalar;
 
-pub use dim::{Dim, DimError, SymId, Symbol, Symbols};
+pub use dim::{Dim, DimError, MAX_TERMS, SymId, Symbol, Symbols};
 pub use dtype::DType;
 pub use scalar::{BinaryOp, ReduceOp, UnaryOp};

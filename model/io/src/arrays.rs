@@ -8,8 +8,10 @@ use crate::collect::{Collector, ColourScale, Layout};
 use crate::fault::Fault;
 use crate::npy::{NpyArray, NpyData, NpyError};
 
-/// Deflate makes at most 1032 bytes of one (RFC 1951: 258 bytes of two bits).
-const MAX_RATIO: u64 = 1032;
+/// A member may unpack to 16 MiB, and to as many more bytes for each of its own: arrays of measured numbers pack less
+/// well, arrays of zeros up to 1032 times (RFC 1951: 258 bytes of two bits).
+const BASE_BYTES: u64 = 16 << 20;
+const MAX_RATIO: u64 = 16;
 /// A member beyond this is cut, as files beyond it are refused.
 const MAX_MEMBER_BYTES: u64 = 4 << 30;
 /// Names under which archives keep points, and colours beside them.
@@ -63,9 +65,13 @@ fn choose(members: &[(usize, String, Vec<usize>)]) -> Option<(usize, Option<usiz
 
 fn member_array(archive: &mut zip::ZipArchive<Cursor<&[u8]>>, index: usize) -> Result<NpyArray, Fault> {
     let member = archive.by_index(index)?;
-    let most = member.compressed_size().saturating_mul(MAX_RATIO).saturating_add(1).min(MAX_MEMBER_BYTES);
+    let most = member.compressed_size().saturating_mul(MAX_RATIO).saturating_add(BASE_BYTES).min(MAX_MEMBER_BYTES);
     let mut bytes = Vec::new();
-    member.take(most).read_to_end(&mut bytes).map_err(zip::result::ZipError::Io)?;
+    member.take(most + 1).read_to_end(&mut bytes).map_err(zip::result::ZipError::Io)?;
+    if bytes.len() as u64 > most {
+        let what = format!("an array that unpacks to more than {most} B");
+        return Err(Fault::Unsupported { what, advice: "save it alone with numpy.save" });
+    }
     Ok(NpyArray::parse(&bytes)?)
 }
 

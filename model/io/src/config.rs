@@ -355,6 +355,15 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_read_to_the_last_bit() {
+        // Read with one rounding too many, it ends in 6.
+        let text = "1055555555555555555555555555555555555555555555555555555555550";
+        let config = parse(&VICUNA.replacen('{', &format!("{{\"rope_theta\": {text},"), 1)).unwrap();
+        assert_eq!(config.rope_theta, text.parse::<f64>().unwrap());
+        assert_eq!(parse(&serde_json::to_string(&config).unwrap()).unwrap(), config);
+    }
+
+    #[test]
     fn the_paper_s_point_embedder_has_129_tokens() {
         let point = r#""point_backbone_config": {"embed_dim": 288, "group_size": 81, "input_points": 1024,
             "projection_hidden_dim": [1024, 2048], "point_token_ids": {"patch": 32000, "start": 32001, "end": 32002}}"#;

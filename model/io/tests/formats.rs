@@ -277,10 +277,10 @@ fn gltf_files_that_cannot_be_used_say_why() {
 
 #[test]
 fn copies_of_a_mesh_are_bounded() {
-    // Nodes upon nodes that all show the cube: 8 vertices each, of 2^22 that are allowed.
-    let nodes: String = (2..530_000).map(|_| r#",{"mesh":0}"#).collect();
+    // Nodes upon nodes that all show the cube: 8 vertices each, of 2^19 that are allowed.
+    let nodes: String = (2..66_000).map(|_| r#",{"mesh":0}"#).collect();
     let text = gltf_text(FACTOR, "{}", r#"{"byteLength":232,"uri":"a.bin"}"#, "");
-    let list: String = (0..529_999).map(|i| if i == 0 { "0".to_owned() } else { format!(",{}", i + 1) }).collect();
+    let list: String = (0..65_999).map(|i| if i == 0 { "0".to_owned() } else { format!(",{}", i + 1) }).collect();
     let text = text.replace(r#""nodes":[0]"#, &format!(r#""nodes":[{list}]"#));
     let text = text.replace(r#"0.70710678]}]"#, &format!("0.70710678]}}{nodes}]"));
     let error = open(&[("a.gltf", text.as_bytes()), ("a.bin", &gltf_buffer())], &LoadConfig::default())
@@ -314,4 +314,46 @@ fn folders_and_missing_files_are_no_clouds() {
     let folder = tempfile::tempdir().unwrap();
     let text = chain(&Cloud::load(folder.path()).unwrap_err());
     assert!(text.contains("no regular file"), "{text}");
+}
+
+/// A picture of one colour: `side` texels each way packed to next to nothing.
+fn plain_png(side: u32) -> Vec<u8> {
+    let mut out = std::io::Cursor::new(Vec::new());
+    image::RgbImage::new(side, side).write_to(&mut out, image::ImageFormat::Png).unwrap();
+    out.into_inner()
+}
+
+#[test]
+fn one_file_of_many_names_is_read_once() {
+    // 12 MB when decoded: five such from files of their own are more than their bytes allow.
+    let picture = plain_png(2048);
+    let names = ["t.png", "./t.png", "././t.png", "../a/t.png", "x/../t.png"];
+    let materials: String = names.iter().enumerate().map(|(i, name)| format!("newmtl m{i}\nmap_Kd {name}\n")).collect();
+    let used: String = (0..names.len()).map(|i| format!("usemtl m{i}\n{}", obj_faces("/1"))).collect();
+    let text = format!("mtllib m.mtl\nmtllib ./m.mtl\n{}vt 0 1\n{used}", obj_vertices(""));
+    let files = [("a.obj", text.as_bytes()), ("m.mtl", materials.as_bytes()), ("t.png", &picture), ("x/y", b"")];
+    let (_, report) = open(&files, &LoadConfig::default()).unwrap();
+    assert_eq!(report.notes, []);
+    let copies: Vec<String> = (0..5).map(|i| format!("t{i}.png")).collect();
+    let materials: String =
+        copies.iter().enumerate().map(|(i, name)| format!("newmtl m{i}\nmap_Kd {name}\n")).collect();
+    let mut files = vec![("a.obj", text.as_bytes()), ("m.mtl", materials.as_bytes())];
+    files.extend(copies.iter().map(|name| (name.as_str(), picture.as_slice())));
+    let (_, report) = open(&files, &LoadConfig::default()).unwrap();
+    assert_eq!(report.notes, [Note::Texture { name: "t4.png".to_owned() }]);
+}
+
+#[test]
+fn gltf_buffers_of_one_file_share_it() {
+    let text = gltf_text(FACTOR, "{}", r#"{"byteLength":232,"uri":"a.bin"},{"byteLength":232,"uri":"./a.bin"}"#, "");
+    let text = text.replacen(r#""buffer":0"#, r#""buffer":1"#, 1);
+    let (cloud, _) = open(&[("a.gltf", text.as_bytes()), ("a.bin", &gltf_buffer())], &LoadConfig::default()).unwrap();
+    has_colour(&cloud, [0.735_358, 0.0, 1.0]);
+}
+
+#[test]
+fn arrays_that_unpack_to_more_than_clouds_do_are_refused() {
+    let zeros = |n: usize| npz(&[("xyz", npy("<f4", &format!("({n}, 3)"), &vec![0; 12 * n]))], true);
+    assert_eq!(load(&zeros(1_000_000), "a.npz").xyz.len(), 1_000_000);
+    assert!(fault(&zeros(2_000_000), "a.npz").contains("save it alone"));
 }

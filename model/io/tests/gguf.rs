@@ -153,6 +153,26 @@ fn lying_heads_are_refused() {
 }
 
 #[test]
+fn tensors_do_not_share_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.gguf");
+    let tensor = |name: &str| {
+        [&text(name)[..], &1u32.to_le_bytes(), &64u64.to_le_bytes(), &0u32.to_le_bytes(), &0u64.to_le_bytes()].concat()
+    };
+    let file = |names: &[&str]| {
+        let infos: Vec<u8> = names.iter().flat_map(|name| tensor(name)).collect();
+        let mut bytes = hostile(3, names.len() as u64, 0, &infos);
+        bytes.resize(bytes.len().next_multiple_of(32) + 256, 0);
+        bytes
+    };
+    std::fs::write(&path, file(&["v"])).unwrap();
+    assert_eq!(Gguf::open(&path).unwrap().to_f32("v"), Some(vec![0.0; 64]));
+    std::fs::write(&path, file(&["u", "v", "w"])).unwrap();
+    let error = Gguf::open(&path).unwrap_err().to_string();
+    assert!(error.contains("overlaps"), "{error}");
+}
+
+#[test]
 fn what_is_no_plain_llama_is_listed() {
     let error = GgufModel::open(&fixture("gguf_blocks.gguf")).unwrap_err();
     assert!(matches!(&error, GgufError::Setting { key, .. } if key == "general.architecture"), "{error}");

@@ -129,6 +129,21 @@ fn tensors_stay_inside_their_storage() {
 }
 
 #[test]
+fn few_tensors_may_share_a_storage() {
+    // One tensor after another of the same storage, under names that differ.
+    let entry = |i: usize| {
+        let one = pickled(1000, 0, &[1000], &[1]);
+        let body = one[3..one.len() - 2].to_vec();
+        let name = format!("w{i:05}");
+        [b"X\x06\x00\x00\x00", name.as_bytes(), &body[6..], b"s"].concat()
+    };
+    let dict = |n: usize| [b"\x80\x02}", &(0..n).flat_map(entry).collect::<Vec<u8>>()[..], b"."].concat();
+    assert_eq!(open(&dict(3), &[0; 4000]).unwrap().names().count(), 3);
+    let error = open(&dict(1000), &[0; 4000]).unwrap_err();
+    assert!(matches!(&error, WeightsError::Torch { source: TorchError::Repeats { .. }, .. }), "{error:?}");
+}
+
+#[test]
 fn calls_of_anything_else_are_never_made() {
     for pickle in [
         &b"cos\nsystem\n(X\x02\x00\x00\x00lstR."[..],

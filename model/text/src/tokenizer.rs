@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::hf::HfTokenizer;
 use crate::legacy::Legacy;
-use crate::spm::{SpmError, SpmModel};
+use crate::spm::{MAX_MARK_BYTES, SpmError, SpmModel};
 
 /// Largest tokenizer file that is read; the largest in use today are below 40 MB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -71,6 +71,12 @@ pub enum TokenizerError {
         id: u64,
         /// The id it would have to have.
         expected: usize,
+    },
+    /// A mark longer than any in use.
+    #[error("a mark has {bytes} B, at most {MAX_MARK_BYTES} B are taken")]
+    LongMark {
+        /// Its length.
+        bytes: usize,
     },
     /// Only `tokenizer.model` is there, and its configuration asks for rules that need `tokenizer.json`.
     #[error("{} says \"legacy\": false, but only tokenizer.model is there; add the tokenizer.json of the model", dir.display())]
@@ -191,8 +197,9 @@ impl Tokenizer {
     /// The id of `mark`, which joins the end of the vocabulary unless it is there already.
     ///
     /// # Errors
-    /// [`TokenizerError::Backend`].
+    /// [`TokenizerError::LongMark`], [`TokenizerError::Backend`].
     pub fn add_mark(&mut self, mark: &str) -> Result<u32, TokenizerError> {
+        check_length(mark)?;
         match &mut self.kind {
             Kind::Legacy(legacy) => Ok(legacy.add(mark)),
             Kind::Hf(hf) => hf.add(mark).map_err(backend),
@@ -312,6 +319,11 @@ fn read_limited(path: &Path) -> Result<Vec<u8>, TokenizerError> {
     std::fs::read(path).map_err(read_error)
 }
 
+fn check_length(mark: &str) -> Result<(), TokenizerError> {
+    let bytes = mark.len();
+    if bytes > MAX_MARK_BYTES { Err(TokenizerError::LongMark { bytes }) } else { Ok(()) }
+}
+
 /// The parsed file, `None` when there is none.
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, TokenizerError> {
     if !path.is_file() {
@@ -336,6 +348,7 @@ fn add_listed_marks(legacy: &mut Legacy, path: &Path) -> Result<(), TokenizerErr
         if mark.is_empty() || id != expected as u64 {
             return Err(TokenizerError::AddedId { path: path.to_owned(), mark: mark.clone(), id, expected });
         }
+        check_length(mark)?;
         legacy.add(mark);
     }
     Ok(())

@@ -92,6 +92,19 @@ fn marks_listed_in_the_folder_join_the_vocabulary() {
 }
 
 #[test]
+fn marks_longer_than_any_in_use_are_refused() {
+    let long = "x".repeat(513);
+    let error = tiny().add_mark(&long).expect_err("the mark is long").to_string();
+    assert!(error.contains("513 B"), "{error}");
+    assert!(tiny().add_mark(&long[1..]).is_ok());
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::copy(fixtures().join("tokenizer_tiny.model"), dir.path().join("tokenizer.model")).expect("a copy");
+    std::fs::write(dir.path().join("added_tokens.json"), format!("{{\"{long}\": 509}}")).expect("a file");
+    let error = Tokenizer::from_dir(dir.path()).expect_err("the mark is long").to_string();
+    assert!(error.contains("513 B"), "{error}");
+}
+
+#[test]
 fn a_folder_that_left_the_old_rules_needs_the_new_file() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(fixtures().join("tokenizer_tiny.model"), dir.path().join("tokenizer.model")).unwrap();

@@ -45,7 +45,8 @@ fn bundle(cut: i64) -> Bundle {
     let mut bundle = plans::bundle();
     bundle.kernels.truncate(1);
     let grids = vec![Grid(vec![(vec![Extent::Dyn(0)], 32)])];
-    bundle.kernels[0].launch = Some(Launch { entry: "add_one".into(), grids, threads: 32, smem_bytes: 0 });
+    bundle.kernels[0].launch =
+        Some(Launch { entry: "add_one".into(), grids, threads: 32, smem_bytes: 0, scratch_bytes: 0 });
     let ptx = ADD_ONE.replace("CUT", &cut.to_string());
     let image =
         |target: &str, kind, bytes: &[u8]| Image { kernel: 0, target: target.into(), kind, bytes: bytes.into() };

@@ -5,8 +5,11 @@ use super::lex::{Kind, Token, lex};
 use crate::graph::{Graph, Node, NodeId, Scalar, TensorType};
 use crate::infer::infer;
 use crate::ops::Op;
-use enel_types::{DType, Dim, Symbol, Symbols};
+use enel_types::{DType, Dim, MAX_TERMS, Symbol, Symbols};
 use std::collections::HashMap;
+
+/// Attributes of one op: more than any has.
+const MAX_ATTRS: usize = 8;
 
 /// A line that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -281,6 +284,9 @@ impl Reader<'_> {
     fn attrs(&mut self, map: &mut AttrMap) -> Read<()> {
         loop {
             let key = self.word("an attribute name")?;
+            if map.0.len() == MAX_ATTRS {
+                return self.error(format!("no op has more than {MAX_ATTRS} attributes"));
+            }
             if map.0.iter().any(|(k, _)| *k == key) {
                 return self.error(format!("attribute `{key}` is given twice"));
             }
@@ -342,8 +348,14 @@ impl Reader<'_> {
             let mut term = Dim::constant(sign).mul(&self.factor()?);
             while self.accept("*") {
                 term = term.mul(&self.factor()?);
+                if !term.is_short() {
+                    return self.error(format!("a size has more than {MAX_TERMS} terms or factors"));
+                }
             }
             sum = sum.add(&term);
+            if !sum.is_short() {
+                return self.error(format!("a size has more than {MAX_TERMS} terms or factors"));
+            }
             if self.accept("+") {
                 sign = 1;
             } else if self.accept("-") {
@@ -383,6 +395,7 @@ impl Reader<'_> {
             }
             self.need("]")?;
         }
-        Ok(TensorType { dtype, shape })
+        let ty = TensorType { dtype, shape };
+        if ty.is_short() { Ok(ty) } else { self.error("the tensor's size has too many terms") }
     }
 }

@@ -184,6 +184,7 @@ impl Gguf {
             Some(_) => return Err(malformed((0, "general.alignment is no power of two up to 2^20".to_owned()))),
         };
         let base = (cursor.offset() as u64).next_multiple_of(alignment);
+        let mut data_bytes = 0usize;
         for info in infos {
             let Some(encoding) = Encoding::of(info.kind) else {
                 return Err(GgufError::Encoding { path, tensor: info.name, kind: info.kind });
@@ -195,6 +196,11 @@ impl Gguf {
             let range = place(base, info.offset, size, self.map.len())
                 .filter(|_| info.offset.is_multiple_of(alignment))
                 .ok_or_else(|| malformed((info.at, format!("tensor `{}` lies outside the file", info.name))))?;
+            // Tensors that shared bytes would be written out to any size.
+            data_bytes = data_bytes.saturating_add(size);
+            if data_bytes > self.map.len() {
+                return Err(malformed((info.at, format!("tensor `{}` overlaps another", info.name))));
+            }
             let tensor = GgufTensor { encoding, shape, bytes: range };
             if self.tensors.insert(info.name.clone(), tensor).is_some() {
                 return Err(malformed((info.at, format!("tensor `{}` stands twice", info.name))));

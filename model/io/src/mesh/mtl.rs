@@ -7,12 +7,14 @@ use std::collections::HashMap;
 
 use super::texture::{Texture, Wrap};
 use super::{Blend, Material};
-use crate::beside::Beside;
+use crate::beside::{Beside, read_file};
 use crate::note::Note;
 use crate::words::{Line, Lines, number};
 
-/// Bytes all textures of a mesh may take when decoded.
-const TEXTURE_BYTES: u64 = 1 << 30;
+/// Bytes all textures of a mesh may take when decoded, and as many more for each byte of the files they come from.
+/// Pictures of a few colours pack better than this, and are left out when they are large.
+const BASE_BYTES: u64 = 32 << 20;
+const MAX_RATIO: u64 = 64;
 
 /// One `newmtl`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -99,32 +101,66 @@ fn map(line: Line<'_>) -> Option<Map> {
     (!map.file.is_empty()).then_some(map)
 }
 
+/// The bytes of a picture.
+pub(crate) enum Picture {
+    /// A part of what [`Pictures::new`] was told of.
+    Part(Vec<u8>),
+    /// A file of its own.
+    Whole(Vec<u8>),
+}
+
+/// A picture a face asks for.
+pub(crate) struct Wanted {
+    /// What tells it from others.
+    pub(crate) key: String,
+    /// What the file calls it.
+    pub(crate) name: String,
+    pub(crate) wrap: [Wrap; 2],
+}
+
 /// Pictures that faces use, each decoded once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pictures {
     pub(crate) textures: Vec<Texture>,
     rows: HashMap<(String, bool), Option<u32>>,
+    /// Bytes of the files that pictures come from.
+    file_bytes: u64,
+    /// Bytes of decoded pictures.
     n_bytes: u64,
 }
 
 impl Pictures {
-    /// The row of a decoded picture, called `key` whenever it is asked for; a note where it cannot be used.
+    /// None yet; some may be parts of buffers of `file_bytes`.
+    pub(crate) fn new(file_bytes: usize) -> Self {
+        Self { textures: Vec::new(), rows: HashMap::new(), file_bytes: file_bytes as u64, n_bytes: 0 }
+    }
+
+    /// The row of a decoded picture; a note where it cannot be used.
     pub(crate) fn row(
         &mut self,
-        (key, wrap): (String, [Wrap; 2]),
-        read: impl FnOnce() -> Result<Vec<u8>, Note>,
+        Wanted { key, name, wrap }: Wanted,
+        read: impl FnOnce() -> Result<Picture, Note>,
         notes: &mut Vec<Note>,
     ) -> Option<u32> {
         let key = (key, wrap[0] == Wrap::Clamp);
         if let Some(row) = self.rows.get(&key) {
             return *row;
         }
-        let budget = TEXTURE_BYTES - self.n_bytes;
-        let broken = || Note::Texture { name: key.0.clone() };
-        let texture = read().and_then(|bytes| Texture::decode(&bytes, wrap, budget).ok_or_else(broken));
+        let broken = || Note::Texture { name: name.clone() };
+        let texture = read().and_then(|picture| {
+            let bytes = match picture {
+                Picture::Part(bytes) => bytes,
+                Picture::Whole(bytes) => {
+                    self.file_bytes = self.file_bytes.saturating_add(bytes.len() as u64);
+                    bytes
+                }
+            };
+            let most = self.file_bytes.saturating_mul(MAX_RATIO).saturating_add(BASE_BYTES);
+            Texture::decode(&bytes, wrap, most.saturating_sub(self.n_bytes)).ok_or_else(broken)
+        });
         let row = match texture {
             Ok(texture) => {
-                self.n_bytes = (self.n_bytes + texture.n_bytes()).min(TEXTURE_BYTES);
+                self.n_bytes = self.n_bytes.saturating_add(texture.n_bytes());
                 self.textures.push(texture);
                 Some(self.textures.len() as u32 - 1)
             }
@@ -144,8 +180,16 @@ impl Described {
         let mut material = Material { colour: self.colour, blend: Blend::First, ..Material::plain(None) };
         let Some(map) = &self.map else { return material };
         let wrap = if map.is_clamped { Wrap::Clamp } else { Wrap::Repeat };
-        let read = || beside.read(&map.file).map_err(|_| Note::Missing { name: map.file.clone() });
-        material.texture = pictures.row((map.file.clone(), [wrap; 2]), read, notes);
+        let missing = || Note::Missing { name: map.file.clone() };
+        let path = beside.find(&map.file).ok();
+        // A file of several names is decoded once.
+        let key = path.as_ref().map_or_else(|| map.file.clone(), |path| path.display().to_string());
+        let read = || {
+            let bytes = path.as_ref().and_then(|path| read_file(path).ok());
+            bytes.map(Picture::Whole).ok_or_else(missing)
+        };
+        let wanted = Wanted { key, name: map.file.clone(), wrap: [wrap; 2] };
+        material.texture = pictures.row(wanted, read, notes);
         // Rows of a picture run from the top, `v` from the bottom.
         let ([su, sv], [ou, ov]) = (map.scale, map.offset);
         material.place = [[su, 0.0, ou], [0.0, -sv, 1.0 - ov]];

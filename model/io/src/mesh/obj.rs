@@ -5,10 +5,11 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 
 use super::mtl::{self, Described, Pictures, after};
 use super::{Material, Mesh, Triangle, fan};
-use crate::beside::Beside;
+use crate::beside::{Beside, read_file};
 use crate::collect::{Collector, ColourScale, Layout};
 use crate::fault::Fault;
 use crate::note::Note;
@@ -24,8 +25,10 @@ struct Reader<'a> {
     uvs: Vec<[f32; 2]>,
     triangles: Vec<Triangle>,
     described: HashMap<String, Described>,
-    /// Files of materials looked for already.
+    /// Names of files of materials looked for already.
     libraries: HashSet<String>,
+    /// Those that were found, however they were called.
+    library_paths: HashSet<PathBuf>,
     /// Rows of `materials` by name.
     rows: HashMap<String, u32>,
     materials: Vec<Material>,
@@ -49,9 +52,10 @@ pub(crate) fn read(bytes: &[u8], beside: Beside<'_>, notes: &mut Vec<Note>) -> R
         triangles: Vec::new(),
         described: HashMap::new(),
         libraries: HashSet::new(),
+        library_paths: HashSet::new(),
         rows: HashMap::new(),
         materials: vec![Material::plain(None)],
-        pictures: Pictures::default(),
+        pictures: Pictures::new(0),
         n_unknown: 0,
         material: 0,
         corners: Vec::new(),
@@ -197,18 +201,28 @@ impl Reader<'_> {
         if !self.libraries.insert(whole.clone()) {
             return;
         }
-        if let Ok(bytes) = self.beside.read(&whole) {
-            self.described.extend(mtl::parse(&bytes));
+        if self.is_library(&whole) {
             return;
         }
         for name in line.words().skip(1).map(|word| String::from_utf8_lossy(word).into_owned()) {
             if name != whole && !self.libraries.insert(name.clone()) {
                 continue;
             }
-            match self.beside.read(&name) {
-                Ok(bytes) => self.described.extend(mtl::parse(&bytes)),
-                Err(_) => self.notes.push(Note::Missing { name }),
+            if !self.is_library(&name) {
+                self.notes.push(Note::Missing { name });
             }
         }
+    }
+
+    /// Reads the materials of a file, unless it has been read; false when there is no such file.
+    fn is_library(&mut self, name: &str) -> bool {
+        let Ok(path) = self.beside.find(name) else { return false };
+        if self.library_paths.contains(&path) {
+            return true;
+        }
+        let Ok(bytes) = read_file(&path) else { return false };
+        self.described.extend(mtl::parse(&bytes));
+        self.library_paths.insert(path);
+        true
     }
 }

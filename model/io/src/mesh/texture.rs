@@ -4,9 +4,6 @@ use image::{DynamicImage, ImageReader, Limits};
 
 /// Widest and highest picture read.
 const MAX_SIDE: u32 = 1 << 14;
-/// Decoding may take 64 MiB, and beyond it 1100 times the file: deflate makes at most 1032 bytes of one.
-const BASE_BYTES: u64 = 64 << 20;
-const MAX_RATIO: u64 = 1100;
 
 /// What happens outside 0..1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +30,7 @@ impl Texture {
         let mut limits = Limits::default();
         limits.max_image_width = Some(MAX_SIDE);
         limits.max_image_height = Some(MAX_SIDE);
-        limits.max_alloc =
-            Some((bytes.len() as u64).saturating_mul(MAX_RATIO).saturating_add(BASE_BYTES).min(budget_bytes));
+        limits.max_alloc = Some(budget_bytes);
         reader.limits(limits);
         let image = match reader.decode().ok()? {
             DynamicImage::ImageRgb8(image) => image,

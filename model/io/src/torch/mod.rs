@@ -23,6 +23,9 @@ pub(crate) const OLD_MAGIC: &[u8] = b"\x80\x02\x8a\x0a";
 /// one may cost some forty in memory.
 const MAX_PICKLE_BYTES: usize = 16 << 20;
 
+/// All tensors together may be as many times as large as the file: some share a storage, such as tied tables.
+const MAX_SHARED: usize = 4;
+
 /// Why a `.bin` file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TorchError {
@@ -122,17 +125,16 @@ pub(crate) fn read(map: &[u8]) -> Result<Vec<Found>, TorchError> {
         return Err(missing(pickled, "is larger than that of any state dict"));
     }
     let mut all = Vec::new();
-    let mut gathered_bytes = 0usize;
+    let (mut gathered_bytes, mut named_bytes) = (0usize, 0usize);
     for (name, tensor) in state_dict(&map[members[pickled].clone()])? {
         let key = format!("{folder}data/{}", tensor.storage.key);
         let storage = members.get(&key).ok_or_else(|| missing(&key, "is missing"))?;
         let found = place(name, tensor, storage)?;
-        if found.strides.is_some() {
-            let n_elems: usize = found.shape.iter().product();
-            gathered_bytes = gathered_bytes.saturating_add(n_elems * found.dtype.bitsize() / 8);
-            if gathered_bytes > map.len() {
-                return Err(TorchError::Repeats { name: found.name });
-            }
+        let n_bytes = found.shape.iter().product::<usize>() * found.dtype.bitsize() / 8;
+        named_bytes = named_bytes.saturating_add(n_bytes);
+        gathered_bytes = gathered_bytes.saturating_add(if found.strides.is_some() { n_bytes } else { 0 });
+        if gathered_bytes > map.len() || named_bytes / MAX_SHARED > map.len() {
+            return Err(TorchError::Repeats { name: found.name });
         }
         all.push(found);
     }

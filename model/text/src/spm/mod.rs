@@ -107,6 +107,10 @@ struct Settings {
     remove_extra_whitespaces: bool,
 }
 
+/// Longest piece or mark: every prefix of a text up to this long is looked up at every place of it. Real ones have less
+/// than 130 bytes, runs of white space.
+pub(crate) const MAX_MARK_BYTES: usize = 512;
+
 impl SpmModel {
     /// Reads the bytes of a `tokenizer.model`.
     ///
@@ -157,6 +161,9 @@ impl SpmModel {
         let mut longest_user_defined_bytes = 0;
         for (index, piece) in pieces.iter().enumerate() {
             let id = index as u32;
+            if piece.text.len() > MAX_MARK_BYTES {
+                return Err(SpmError::Piece { id: index, what: "is longer than 512 B" });
+            }
             let map = match piece.kind {
                 PieceKind::Normal => &mut by_text,
                 PieceKind::UserDefined => {

@@ -47,6 +47,19 @@ fn user_defined_pieces_are_never_cut() {
 }
 
 #[test]
+fn pieces_are_short_enough_to_be_looked_up_everywhere() {
+    for kind in [PieceKind::Normal, PieceKind::UserDefined, PieceKind::Control] {
+        let with = |n: usize| {
+            let mut pieces = model(&["a"]).pieces().to_vec();
+            pieces.push(Piece { text: "x".repeat(n), score: 0.0, kind });
+            SpmModel::llama(pieces).map(|model| model.pieces().len())
+        };
+        assert_eq!(with(MAX_MARK_BYTES).unwrap(), 261);
+        assert!(matches!(with(MAX_MARK_BYTES + 1), Err(SpmError::Piece { id: 260, .. })));
+    }
+}
+
+#[test]
 fn written_models_read_back_alike() {
     let model = model(&["▁", "a", "▁a"]);
     let again = SpmModel::parse(&model.to_bytes()).unwrap();

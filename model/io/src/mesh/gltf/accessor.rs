@@ -5,7 +5,7 @@ use super::json::{Accessor, View};
 use crate::fault::Fault;
 
 /// Rows an accessor without bytes of its own may have; they are zeros that nothing in the file pays for.
-const MAX_FREE_ROWS: u64 = 1 << 20;
+const MAX_FREE_ROWS: u64 = 1 << 18;
 
 /// A component type of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Document<'_> {
                 (0..accessor.count as usize).map(|row| read(&rows, row)).collect()
             }
             None if accessor.count > MAX_FREE_ROWS => {
-                return Err(Fault::field("a glTF accessor without a buffer view", accessor.count, "at most 2^20 rows"));
+                return Err(Fault::field("a glTF accessor without a buffer view", accessor.count, "at most 2^18 rows"));
             }
             None => vec![[0.0; N]; accessor.count as usize],
         };

@@ -8,7 +8,12 @@ mod accessor;
 mod json;
 mod scene;
 
-use crate::beside::Beside;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::beside::{Beside, read_file};
 use crate::cursor::Cursor;
 use crate::fault::Fault;
 use crate::mesh::Mesh;
@@ -29,10 +34,16 @@ const UNREAD: [&str; 5] = [
     "MSFT_lod",
 ];
 
+/// Files beside, by their paths.
+type Files<'a> = HashMap<PathBuf, Rc<Cow<'a, [u8]>>>;
+
 /// A parsed file with its buffers.
 struct Document<'a> {
     root: Root,
-    buffers: Vec<std::borrow::Cow<'a, [u8]>>,
+    /// Buffers that are one file share its bytes.
+    buffers: Vec<Rc<Cow<'a, [u8]>>>,
+    /// Bytes of all buffers, those that are shared counted once.
+    n_bytes: usize,
     beside: Beside<'a>,
 }
 
@@ -50,10 +61,25 @@ pub(crate) fn read<'a>(bytes: &'a [u8], beside: Beside<'a>, notes: &mut Vec<Note
         return Err(Fault::Unsupported { what: format!("the glTF extension {name}"), advice });
     }
     let mut buffers = Vec::with_capacity(root.buffers.len());
+    let mut files = HashMap::new();
+    let mut n_bytes = 0;
     for (row, buffer) in root.buffers.iter().enumerate() {
-        buffers.push(buffer_bytes(buffer, blob.filter(|_| row == 0), beside)?);
+        let bytes = match (&buffer.uri, blob.filter(|_| row == 0)) {
+            (Some(uri), _) => uri_bytes(uri, beside, &mut files)?,
+            (None, Some(blob)) => Rc::new(blob.into()),
+            (None, None) => {
+                return Err(Fault::field("a glTF buffer's uri", "missing", "a file, data, or the .glb's bytes"));
+            }
+        };
+        if (bytes.len() as u64) < buffer.byte_length {
+            let (need_bytes, have_bytes) = (buffer.byte_length, bytes.len() as u64);
+            return Err(Fault::Cut { what: "a glTF buffer", need_bytes, have_bytes });
+        }
+        // What `files` and this hold is there for the first time, unless it was found in `files`.
+        n_bytes += if Rc::strong_count(&bytes) <= 2 { bytes.len() } else { 0 };
+        buffers.push(bytes);
     }
-    scene::mesh(&Document { root, buffers, beside }, notes)
+    scene::mesh(&Document { root, buffers, n_bytes, beside }, notes)
 }
 
 /// The description and the bytes of a binary file.
@@ -80,36 +106,31 @@ fn chunks(bytes: &[u8]) -> Result<(&[u8], Option<&[u8]>), Fault> {
     Ok((text, None))
 }
 
-fn buffer_bytes<'a>(
-    buffer: &json::Buffer,
-    blob: Option<&'a [u8]>,
-    beside: Beside<'_>,
-) -> Result<std::borrow::Cow<'a, [u8]>, Fault> {
-    let bytes: std::borrow::Cow<'a, [u8]> = match (&buffer.uri, blob) {
-        (Some(uri), _) => uri_bytes(uri, beside)?.into(),
-        (None, Some(blob)) => blob.into(),
-        (None, None) => {
-            return Err(Fault::field("a glTF buffer's uri", "missing", "a file, data, or the .glb's bytes"));
-        }
-    };
-    if (bytes.len() as u64) < buffer.byte_length {
-        let (need_bytes, have_bytes) = (buffer.byte_length, bytes.len() as u64);
-        return Err(Fault::Cut { what: "a glTF buffer", need_bytes, have_bytes });
+/// Bytes inside the address itself, or of a file beside, which is read once.
+fn uri_bytes<'a>(uri: &str, beside: Beside<'_>, files: &mut Files<'a>) -> Result<Rc<Cow<'a, [u8]>>, Fault> {
+    if let Some(bytes) = data_bytes(uri)? {
+        return Ok(Rc::new(bytes.into()));
     }
+    let fault = |(path, source)| Fault::Beside { path, source };
+    let path = beside.find(&percent_decoded(uri)).map_err(fault)?;
+    if let Some(bytes) = files.get(&path) {
+        return Ok(bytes.clone());
+    }
+    let bytes = read_file(&path).map_err(|source| fault((path.clone(), source)))?;
+    let bytes: Rc<Cow<'a, [u8]>> = Rc::new(bytes.into());
+    files.insert(path, bytes.clone());
     Ok(bytes)
 }
 
-/// Bytes inside the address itself, or of a file beside.
-fn uri_bytes(uri: &str, beside: Beside<'_>) -> Result<Vec<u8>, Fault> {
-    let Some(data) = uri.strip_prefix("data:") else {
-        return beside.read(&percent_decoded(uri)).map_err(|(path, source)| Fault::Beside { path, source });
-    };
+/// Bytes inside the address itself; `None` for that of a file.
+fn data_bytes(uri: &str) -> Result<Option<Vec<u8>>, Fault> {
+    let Some(data) = uri.strip_prefix("data:") else { return Ok(None) };
     let broken = || Fault::field("a data: address", crate::fault::shown(uri.as_bytes()), "base64 after a comma");
     let (kind, text) = data.split_once(',').ok_or_else(broken)?;
     if !kind.ends_with(";base64") {
-        return Ok(percent_decoded(text).into_bytes());
+        return Ok(Some(percent_decoded(text).into_bytes()));
     }
-    base64(text.as_bytes()).ok_or_else(broken)
+    base64(text.as_bytes()).map(Some).ok_or_else(broken)
 }
 
 /// **Source** RFC 3986, section 2.1.

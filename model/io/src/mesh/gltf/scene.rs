@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use super::accessor::at;
 use super::json::{Node, Paint, Primitive, TextureUse};
-use super::{Document, uri_bytes};
+use super::{Document, data_bytes, percent_decoded};
+use crate::beside::read_file;
 use crate::collect::{Collector, ColourScale, Layout};
 use crate::fault::Fault;
-use crate::mesh::mtl::Pictures;
+use crate::mesh::mtl::{Picture, Pictures, Wanted};
 use crate::mesh::texture::Wrap;
 use crate::mesh::{Blend, Material, Mesh, Triangle};
 use crate::note::Note;
 
-/// Vertices and triangles a small file may have built; a larger one as many as it has bytes.
-const MIN_LIMIT: usize = 1 << 22;
+/// Vertices and triangles a small file may have built, some 50 MB; a larger one as many as it has bytes.
+const MIN_LIMIT: usize = 1 << 19;
 /// Modes of a primitive.
 const POINTS: u32 = 0;
 const TRIANGLES: u32 = 4;
@@ -43,19 +44,18 @@ struct Builder<'a> {
 
 /// All meshes of the scene as one.
 pub(super) fn mesh(document: &Document<'_>, notes: &mut Vec<Note>) -> Result<Mesh, Fault> {
-    let n_bytes: usize = document.buffers.iter().map(|buffer| buffer.len()).sum();
     let default = Material { blend: Blend::Product, ..Material::plain(None) };
     let mut builder = Builder {
         document,
         notes,
-        limit: n_bytes.max(MIN_LIMIT),
+        limit: document.n_bytes.max(MIN_LIMIT),
         vertices: Vec::new(),
         colours: Vec::new(),
         uvs: vec![[0.0; 2]],
         triangles: Vec::new(),
         rows: BTreeMap::new(),
         materials: vec![default],
-        pictures: Pictures::default(),
+        pictures: Pictures::new(document.n_bytes),
     };
     builder.walk()?;
     builder.finish()
@@ -200,17 +200,25 @@ impl Builder<'_> {
         });
         let outer = image.uri.as_deref().filter(|uri| !uri.starts_with("data:"));
         let name = outer.or(image.name.as_deref()).map_or_else(|| format!("image {source}"), str::to_owned);
+        let path = outer.and_then(|uri| document.beside.find(&percent_decoded(uri)).ok());
         let read = || match (&image.uri, image.buffer_view) {
-            (Some(uri), _) => uri_bytes(uri, document.beside).map_err(|_| Note::Missing { name: name.clone() }),
+            (Some(uri), _) => {
+                let inside = data_bytes(uri).ok().flatten().map(Picture::Whole);
+                let beside = || path.as_ref().and_then(|path| read_file(path).ok()).map(Picture::Whole);
+                inside.or_else(beside).ok_or_else(|| Note::Missing { name: name.clone() })
+            }
             (None, Some(view)) => match document.view(view) {
-                Ok((bytes, _)) => Ok(bytes.to_vec()),
+                Ok((bytes, _)) => Ok(Picture::Part(bytes.to_vec())),
                 Err(_) => Err(Note::Texture { name: name.clone() }),
             },
             (None, None) => Err(Note::Texture { name: name.clone() }),
         };
-        // Images may share a name; their number tells them apart.
-        let key = format!("{name} (image {source}, {wrap:?})");
-        Ok(self.pictures.row((key, wrap), read, self.notes))
+        // Images may share a name; a path or their number tells them apart.
+        let key = match &path {
+            Some(path) => format!("{} ({wrap:?})", path.display()),
+            None => format!("{name} (image {source}, {wrap:?})"),
+        };
+        Ok(self.pictures.row(Wanted { key, name: name.clone(), wrap }, read, self.notes))
     }
 
     fn finish(self) -> Result<Mesh, Fault> {
