@@ -1,7 +1,7 @@
 //! How fast is the emulator? Lane instructions per second of three kernels, with and without checks:
 //! on the wall, and per second of one core where a single thread runs.
 //!
-//! `cargo bench -p enel-benches --bench emulator [NAME]`; the best of several runs, results checked after each.
+//! `cargo bench -p enel-benches --bench emulator [NAME [MODE]]`; the best of several runs, results checked after each.
 
 #![allow(clippy::print_stdout, reason = "the table is the result")]
 
@@ -125,7 +125,8 @@ fn run(case: &Case, module: &Module, options: &Options) -> Result<Ran, LaunchErr
 }
 
 fn main() {
-    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let mut filters = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
+    let (name, wanted) = (filters.next().unwrap_or_default(), filters.next().unwrap_or_default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let plain = Options { checks: Checks::none(), threads, ..Options::default() };
     let bounds = Options { checks: Checks { races: false, ..Checks::all() }, threads, ..Options::default() };
@@ -138,13 +139,13 @@ fn main() {
     ];
     println!("{threads} host threads; best of {RUNS}");
     println!("{:24} {:22} {:>10} {:>14} {:>14}", "kernel", "mode", "ms", "M lanes/s", "of one core");
-    for case in cases().iter().filter(|case| case.name.contains(&filter)) {
+    for case in cases().iter().filter(|case| case.name.contains(&name)) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(format!("../emulator/tests/fixtures/{}.nvrtc-13.0.88.ptx", case.fixture));
         let text = std::fs::read_to_string(path).expect("fixtures lie in the tree");
         let module = Module::parse(&text).expect("fixtures parse");
         let mut expected = None;
-        for (mode, options) in modes {
+        for (mode, options) in modes.into_iter().filter(|(mode, _)| mode.contains(&wanted)) {
             let (mut wall, mut core, mut lanes) = (Duration::MAX, Duration::MAX, 0);
             for _ in 0..RUNS {
                 let ran = run(case, &module, &options).unwrap_or_else(|e| panic!("{} {mode}: {e}", case.name));

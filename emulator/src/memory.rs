@@ -311,6 +311,27 @@ impl Allocation {
         }
     }
 
+    /// Loads words side by side from an aligned offset; false if `known` and some byte was never written.
+    pub(crate) fn load_run(&self, offset: usize, row: &mut [u32], known: bool) -> bool {
+        let first = offset / 4;
+        for (slot, word) in row.iter_mut().zip(&self.words[first..]) {
+            *slot = word.load(Relaxed);
+        }
+        let all = |marks: &[AtomicU8]| marks.iter().fold(0xf, |acc, w| acc & w.load(Relaxed)) == 0xf;
+        !known || all(&self.written[first..first + row.len()])
+    }
+
+    /// Stores words side by side at an aligned offset.
+    pub(crate) fn store_run(&self, offset: usize, row: &[u32]) {
+        let first = offset / 4;
+        for (word, value) in self.words[first..].iter().zip(row) {
+            word.store(*value, Relaxed);
+        }
+        for mark in &self.written[first..first + row.len()] {
+            mark.store(0xf, Relaxed);
+        }
+    }
+
     /// Whether all of up to 16 bytes have been written.
     #[inline(always)]
     pub(crate) fn is_written(&self, offset: usize, bytes: u32) -> bool {

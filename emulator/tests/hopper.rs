@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Gpu, Numbers, SEEDS, fixture};
-use enel_emulator::{Arg, Fill, LaunchError, MapElement, Swizzle, TensorMap};
+use enel_emulator::{Arg, Cause, Fill, LaunchError, MapElement, Race, Swizzle, TensorMap};
 use half::bf16;
 
 /// Seeds for schedules of asynchronous copies: their order matters more than that of warps.
@@ -210,5 +210,54 @@ fn an_mbarrier_announces_cp_async() {
         let (input, out) = (gpu.upload(&x), gpu.empty::<i32>(128));
         gpu.run("announced", 1, 32, &[Arg::U64(input), Arg::U64(out)]);
         assert_eq!(gpu.download::<i32>(out, 128), x.iter().rev().copied().collect::<Vec<_>>());
+    }
+}
+
+/// The text of `entry` on, with its instruction number `index` that holds `what` replaced.
+fn without(text: &str, entry: &str, (what, index): (&str, usize), replacement: &str) -> String {
+    let start = text.find(&format!(".entry {entry}(")).unwrap();
+    let (from, to) = instructions_with(&text[start..], what)[index];
+    format!("{}{replacement}{}", &text[..start + from], &text[start + to..])
+}
+
+fn race(result: Result<(), LaunchError>) -> Race {
+    match result {
+        Err(LaunchError::Race { finding }) => *finding,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_missing_proxy_fence_is_found_under_every_schedule() {
+    let text = fixture("hopper");
+    // The first of the matmul follows its mbarriers, the second its result tile.
+    let broken = without(&text, "matmul", ("fence.proxy.async", 1), "");
+    for seed in MANY {
+        let finding = race(matmul(&broken, seed, [64, 64, 64]).map(|_| ()));
+        assert_eq!(finding.cause, Cause::ProxyFence, "{seed}: {finding}");
+    }
+}
+
+#[test]
+fn races_through_clusters_and_mbarriers_are_found_under_every_schedule() {
+    let text = fixture("hopper");
+    let apart = without(&text, "cluster_sum", ("barrier.cluster.arrive", 0), "");
+    let apart = without(&apart, "cluster_sum", ("barrier.cluster.wait", 0), "");
+    // Nobody waits until the mbarrier is initialised; nobody waits for what it announces.
+    let early = without(&text, "announced", ("bar.sync", 0), "");
+    let hasty = without(&text, "announced", ("mbarrier.try_wait", 0), "setp.eq.u32 p, 0, 0;");
+    for seed in MANY {
+        let mut gpu = gpu_of(&apart, seed);
+        gpu.options.checks.uninitialised = false;
+        let args = [gpu.upload(&[1i32; 128]), gpu.empty::<i32>(128)].map(Arg::U64);
+        let finding = race(gpu.try_run("cluster_sum", [4, 1, 1], [32, 1, 1], 0, &args).map(|_| ()));
+        assert_ne!(finding.place.block, finding.other.block, "{seed}: {finding}");
+        for (broken, cause) in [(&early, Cause::Unordered), (&hasty, Cause::InFlight)] {
+            let mut gpu = gpu_of(broken, seed);
+            gpu.options.checks.uninitialised = false;
+            let args = [gpu.upload(&[1i32; 128]), gpu.empty::<i32>(128)].map(Arg::U64);
+            let finding = race(gpu.try_run("announced", [1, 1, 1], [32, 1, 1], 0, &args).map(|_| ()));
+            assert_eq!(finding.cause, cause, "{seed}: {finding}");
+        }
     }
 }

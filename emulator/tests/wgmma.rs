@@ -133,7 +133,7 @@ impl Case {
             32 => 3,
             _ => 0,
         };
-        let field = |bytes: usize| bytes as u64 / 16 & 0x3fff;
+        let field = |bytes: usize| (bytes as u64 / 16) & 0x3fff;
         field(which * B_AT) | field(leading) << 16 | field(stride) << 32 | mode << 62
     }
 
@@ -183,7 +183,7 @@ impl Case {
              ld.param.u64 %rd0, [image];\nld.param.u64 %rd1, [d];\nld.param.u64 %rd2, [a];\nmov.u32 %r0, %tid.x;\n\
              mad.wide.u32 %rd4, %r0, {}, %rd1;\nmad.wide.u32 %rd6, %r0, 16, %rd2;\nshl.b32 %r1, %r0, 2;\n\
              L:\ncvt.u64.u32 %rd3, %r1;\nadd.u64 %rd3, %rd3, %rd0;\nld.global.b32 %r2, [%rd3];\nst.shared.b32 [%r1], %r2;\n\
-             add.u32 %r1, %r1, 512;\nsetp.lt.u32 %p1, %r1, {bytes};\n@%p1 bra L;\nbar.sync 0;\n\
+             add.u32 %r1, %r1, 512;\nsetp.lt.u32 %p1, %r1, {bytes};\n@%p1 bra L;\nfence.proxy.async.shared::cta;\nbar.sync 0;\n\
              setp.eq.u32 %p0, 1, {};\n{body}ret;\n}}\n",
             4 * n_d,
             i32::from(self.scale_d)

@@ -124,3 +124,17 @@ fn equal_updates_of_two_states_stay_after_their_last_readers() {
     let updates: BTreeSet<NodeId> = passed.outputs().iter().filter(|o| o.updates.is_some()).map(|o| o.value).collect();
     assert_eq!(updates.len(), 2, "{passed}");
 }
+
+#[test]
+fn a_copy_of_a_state_is_read_and_not_the_state_after_its_update() {
+    let text = r#"graph @copied {
+  %a = state "a" : f32[2, 3]
+  %copy = reshape %a {shape = [6]}
+  %new = add %a, %a
+  %late = reshape %copy {shape = [3, 2]}
+  return late = %late, a = %new updates %a
+}"#;
+    let graph = parse(text).unwrap();
+    let passed = divide(&graph, &FrontConfig { mode: Mode::F32, passes: Passes::all() }).unwrap().graph;
+    assert_eq!(outputs(&graph, &[]), outputs(&passed, &[]));
+}

@@ -10,9 +10,13 @@ use enel_model::train::{
     Contrast, Distillation, EmbeddingRows, Masked, Objective, Optimizer, PositionCode, Prediction, Schedule, Tap,
     Target, TargetGradient, TrainConfig, Trainable, apply_graph, micro_step_graph, training_graph,
 };
-use enel_model::{BatchNorms, Bounds, EnelConfig, Prompt, SigmaMode, TapLevel, Vocabulary, names, pack, shift_labels};
+use enel_model::{
+    BatchNorms, Bounds, EnelConfig, LlamaConfig, PointConfig, Prompt, SigmaMode, TapLevel, Vocabulary, names, pack,
+    shift_labels,
+};
 use enel_passes::{Mode, Passes};
 use enel_tests::agree::{agree, coarsest};
+use enel_tests::forge::compiler;
 use std::collections::BTreeMap;
 
 type Tensors = BTreeMap<String, Tensor>;
@@ -196,30 +200,61 @@ fn every_term_has_the_slope_of_its_differences() {
     }
 }
 
+/// Runs a micro-step of two clouds (four, for contrast) on `device` and compares with the interpreter.
+fn micro_step_agrees(config: &EnelConfig, (name, objective): (&str, Objective), device: &str) {
+    let micro = micro_step_graph(config, &train(objective, BatchNorms::Own), &Bounds::default()).unwrap();
+    let n = if objective.contrast.is_some() { 4 } else { 2 };
+    let (symbols, inputs) = complete(&micro.graph, &batch(&objective, (0, n), 0.5));
+    let reference = outputs(&micro.graph, &symbols, &inputs, Rounding::None);
+    let front = FrontConfig { mode: Mode::F32, passes: Passes::all() };
+    let divided = divide(&micro.graph, &front).unwrap();
+    let rounding = &divided.partition.rounding;
+    let rounded = outputs(&divided.graph, &symbols, &inputs, Rounding::At(rounding));
+    let got = run_graph(&micro.graph, &front, device, &Feed { symbols: &symbols, inputs: &inputs }).unwrap();
+    for (output, expected) in &reference {
+        // A bias in front of a batch normalisation has the derivative 0: only rounding is left of it.
+        let nothing = expected.dtype.is_float() && expected.to_f64().iter().all(|x| x.abs() < 1e-12);
+        let small = got[output].to_f64().iter().all(|x| x.abs() < 1e-4);
+        if nothing && small {
+            continue;
+        }
+        let pair = (expected, &rounded[output]);
+        agree(output, &got[output], pair, coarsest(&divided.graph, rounding))
+            .unwrap_or_else(|d| panic!("{name} on {device}: {d:?}"));
+    }
+}
+
 #[test]
 fn micro_steps_agree_on_cpu() {
-    for (name, objective) in objectives() {
-        let micro = micro_step_graph(&config(), &train(objective, BatchNorms::Own), &Bounds::default()).unwrap();
-        let n = if objective.contrast.is_some() { 4 } else { 2 };
-        let (symbols, inputs) = complete(&micro.graph, &batch(&objective, (0, n), 0.5));
-        let reference = outputs(&micro.graph, &symbols, &inputs, Rounding::None);
-        let front = FrontConfig { mode: Mode::F32, passes: Passes::all() };
-        let divided = divide(&micro.graph, &front).unwrap();
-        let rounding = &divided.partition.rounding;
-        let rounded = outputs(&divided.graph, &symbols, &inputs, Rounding::At(rounding));
-        let got = run_graph(&micro.graph, &front, "cpu", &Feed { symbols: &symbols, inputs: &inputs }).unwrap();
-        for (output, expected) in &reference {
-            // A bias in front of a batch normalisation has the derivative 0: only rounding is left of it.
-            let nothing = expected.dtype.is_float() && expected.to_f64().iter().all(|x| x.abs() < 1e-12);
-            let small = got[output].to_f64().iter().all(|x| x.abs() < 1e-4);
-            if nothing && small {
-                continue;
-            }
-            let pair = (expected, &rounded[output]);
-            agree(output, &got[output], pair, coarsest(&divided.graph, rounding))
-                .unwrap_or_else(|d| panic!("{name}: {d:?}"));
-        }
+    for objective in objectives() {
+        micro_step_agrees(&config(), objective, "cpu");
     }
+}
+
+#[test]
+fn the_hybrid_step_agrees_on_the_emulated_device() {
+    if compiler().is_none() {
+        return;
+    }
+    // One stage and one layer: kernels are compiled for it, and emulated.
+    let mut config = config();
+    config.point = PointConfig {
+        input_points: 32,
+        num_stages: 1,
+        embed_dim: 6,
+        group_size: 4,
+        projection_hidden_dim: vec![8, 8],
+        ..config.point
+    };
+    config.llama = LlamaConfig {
+        hidden_size: 16,
+        intermediate_size: 16,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        num_key_value_heads: 2,
+        ..config.llama
+    };
+    micro_step_agrees(&config, ("hybrid", Objective::hybrid_feature(0.3)), "emulated");
 }
 
 #[test]

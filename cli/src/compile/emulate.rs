@@ -57,8 +57,8 @@ pub struct EmulateArgs {
     /// Macro for a .cu file.
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub define: Vec<String>,
-    /// Blocks that take turns, for kernels whose blocks wait for each other.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Blocks that run at the same time, for kernels whose blocks wait for each other.
+    #[arg(long, value_name = "N", default_value_t = 16)]
     pub resident: usize,
     /// Warp instructions after which a kernel counts as endless.
     #[arg(long, value_name = "N", default_value_t = 1 << 36)]

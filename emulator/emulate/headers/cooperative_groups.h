@@ -31,8 +31,23 @@ class thread_block {
 typedef thread_block thread_group;
 __device__ inline thread_block this_thread_block() { return thread_block(); }
 
+// Arrivals of all grid barriers so far; a launch whose text names it keeps all its blocks resident.
+__device__ unsigned enel_grid_barrier = 0;
+
 class grid_group {
  public:
+  __device__ static bool is_valid() { return true; }
+  __device__ static void sync() {
+    __syncthreads();
+    if (enel::block_rank() == 0) {
+      __threadfence();
+      unsigned n = num_blocks(), target = (atomicAdd(&enel_grid_barrier, 1u) / n + 1) * n, seen;
+      do asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(&enel_grid_barrier) : "memory");
+      while (seen < target);
+      __threadfence();
+    }
+    __syncthreads();
+  }
   __device__ static unsigned long long block_rank() { return blockIdx.x + (unsigned long long)gridDim.x * (blockIdx.y + (unsigned long long)gridDim.y * blockIdx.z); }
   __device__ static unsigned long long num_blocks() { return (unsigned long long)gridDim.x * gridDim.y * gridDim.z; }
   __device__ static unsigned long long num_threads() { return num_blocks() * thread_block::size(); }

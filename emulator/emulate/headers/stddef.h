@@ -1,6 +1,5 @@
 // Sizes and offsets.
 #pragma once
-typedef long long ptrdiff_t;
 #ifndef NULL
 #define NULL 0
 #endif

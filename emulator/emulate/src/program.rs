@@ -123,6 +123,11 @@ impl Program {
         &self.ptx
     }
 
+    /// Whether blocks may wait for all others, as a cooperative launch lets them.
+    pub(crate) fn syncs_grid(&self) -> bool {
+        self.ptx.contains("enel_grid_barrier")
+    }
+
     /// Names of the kernels, as PTX spells them.
     pub fn kernels(&self) -> impl Iterator<Item = &str> {
         self.module.entries()

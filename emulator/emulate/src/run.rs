@@ -273,11 +273,12 @@ impl Program {
             dynamic_smem_bytes: job.smem_bytes,
             args: &args,
         };
+        let n_blocks = job.grid.iter().map(|&n| n as usize).product::<usize>();
         let options = Options {
             seed: job.seed,
             checks: job.checks,
             max_instructions: job.max_instructions,
-            resident_blocks: job.resident_blocks,
+            resident_blocks: if self.syncs_grid() { n_blocks.max(job.resident_blocks) } else { job.resident_blocks },
             ..Options::default()
         };
         let stats = launch(&self.module, &mut memory, &what, &options).map_err(|error| match error {

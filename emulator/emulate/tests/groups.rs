@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Numbers, f32s, halves, i32s, out, program, run, zeros_i32};
-use enel_emulate::{Array, ArrayType, Job, Program, Value};
+use enel_emulate::{Array, ArrayType, Fill, Job, MapElement, MapOf, Program, Swizzle, Value};
 use half::{bf16, f16};
 use std::sync::OnceLock;
 
@@ -29,7 +29,7 @@ fn tiles_reduce_scan_and_vote() {
         let (tile, warp) = (&x[i / 8 * 8..][..8], &x[i / 32 * 32..][..32]);
         let odd = tile.iter().enumerate().fold(0, |acc, (j, v)| acc | (v & 1) << j);
         let scan: i32 = tile[..=i % 8].iter().sum();
-        let want = [tile.iter().sum(), *warp.iter().max().unwrap(), scan, tile[i % 8 ^ 3] + odd];
+        let want = [tile.iter().sum(), *warp.iter().max().unwrap(), scan, tile[(i % 8) ^ 3] + odd];
         assert_eq!(got, want);
         let n_odd = |lanes: &[i32]| lanes.iter().filter(|v| *v & 1 == 1).count() as i32;
         let want = if x[i] & 1 == 1 { n_odd(&warp[..i % 32]) * 100 + n_odd(warp) } else { -1 };
@@ -130,4 +130,54 @@ fn clusters_reduce_and_count_through_distributed_shared_memory() {
     let report = run(program, &job);
     let want: Vec<i32> = (0..64).map(|bin| data.iter().filter(|v| **v == bin).count() as i32).collect();
     assert_eq!(report.array(1).unwrap().to_i32().unwrap(), want);
+}
+
+#[test]
+fn a_matmul_of_tensor_copies_and_wgmma() {
+    let source = include_str!("../../tests/fixtures/hopper.cu");
+    let Some(program) = program("hopper.cu", source, "sm_90a", &[]) else { return };
+    let (m, n, k) = (128usize, 64usize, 192usize);
+    let draw = |seed: u64, n: usize| -> Vec<bf16> { Numbers(seed).floats(n).into_iter().map(bf16::from_f32).collect() };
+    let (a, b) = (draw(7, m * k), draw(8, n * k));
+    let bits = |v: &[bf16]| halves(v.iter().map(|x| x.to_bits()));
+    let map = |argument, element, dims: [usize; 2], box_dims: [u32; 2], swizzle| {
+        Value::Map(MapOf {
+            argument,
+            element,
+            dims: dims.iter().map(|&n| n as u64).collect(),
+            strides_bytes: Vec::new(),
+            box_dims: box_dims.to_vec(),
+            elem_strides: Vec::new(),
+            swizzle,
+            fill: Fill::Zeros,
+        })
+    };
+    // The kernel takes maps only; the arrays behind them are no parameters.
+    let args = [
+        map(3, MapElement::Bf16, [k, m], [64, 64], Swizzle::B128),
+        map(4, MapElement::Bf16, [k, n], [64, 64], Swizzle::B128),
+        map(5, MapElement::F32, [n, m], [32, 64], Swizzle::None),
+        bits(&a),
+        bits(&b),
+        out(ArrayType::F32, m * n),
+        Value::I32(k as i32),
+    ];
+    let job = Job { grid: [1, 2, 1], smem_bytes: 32768, ..job("matmul", 1, 256, &args) };
+    let report = run(&program, &job);
+    for (i, got) in report.array(5).unwrap().to_f32().unwrap().into_iter().enumerate() {
+        let want: f64 = (0..k).map(|p| a[i / n * k + p].to_f64() * b[i % n * k + p].to_f64()).sum();
+        assert!((f64::from(got) - want).abs() <= 12.0 * 192.0 * 2f64.powi(-24), "{got} {want}");
+    }
+}
+
+#[test]
+fn a_grid_waits_for_all_its_blocks() {
+    let Some(program) = groups() else { return };
+    let mut want: Vec<i32> = (0..160).map(|i| i * i % 23).collect();
+    let args = [Value::InOut(Array::from_i32(&want)), out(ArrayType::I32, 160)];
+    let report = run(program, &job("grid_rounds", 5, 32, &args));
+    for _ in 0..3 {
+        want = (0..160).map(|i| want[(i + 1) % 160] + want[(i + 159) % 160] + 1).collect();
+    }
+    assert_eq!(report.array(0).unwrap().to_i32().unwrap(), want);
 }

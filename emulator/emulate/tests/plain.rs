@@ -263,7 +263,7 @@ fn switches_and_bit_tricks() {
                 4 => (u.reverse_bits() as i32) >> 8,
                 // Selectors 0, 4, 1, 5: bytes 0 and 1 of each, in turns.
                 5 => (u & 0xff | 0x04 << 8 | (u >> 8 & 0xff) << 16 | 0x03 << 24) as i32,
-                6 => (v << 7 | (u >> 25) as i32) as i32,
+                6 => v << 7 | (u >> 25) as i32,
                 7 => ((i64::from(u << 20) * i64::from(v << 20)) >> 32) as i32,
                 8 => (i as i32 - v).abs() + 5,
                 9 => (1 + 2 + 3 + 4) * i as i32 + v,

@@ -49,7 +49,7 @@ const MAX_GLOBAL_BYTES: u64 = 1 << 30;
 /// Kernel parameters (PTX ISA 8.1 and later).
 const MAX_PARAM_BYTES: u64 = 32_764;
 /// Instructions of one module.
-const MAX_INSTRUCTIONS: usize = 1 << 24;
+const MAX_INSTRUCTIONS: usize = 1 << 23;
 
 /// A parsed and decoded PTX text.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use super::block::Env;
 use super::cluster::names_peer;
 use super::race::{Touch, WEAK};
 use super::shared::Shared;
-use super::warp::{LANES, Pending, Row64, Warp};
+use super::warp::{ALL, LANES, Pending, Row32, Row64, Warp};
 use crate::decode::op::{Addr, Elem, MemSpace, Op, PSrc, R};
 use crate::error::{Access, Space};
 use crate::memory::{LOCAL_TAG, PARAM_TAG, SHARED_TAG, TAG_MASK};
@@ -114,6 +114,17 @@ pub(crate) fn resolve(space: MemSpace, address: u64) -> (Home, u64) {
             _ => (Home::Global, address),
         },
     }
+}
+
+/// Whether the lanes' addresses are those of 32 aligned words side by side.
+#[inline(always)]
+pub(crate) fn is_run(addresses: &Row64) -> bool {
+    let first = addresses[0];
+    let mut apart = 0;
+    for (lane, address) in addresses.iter().enumerate() {
+        apart |= address ^ first.wrapping_add(4 * lane as u64);
+    }
+    apart == 0 && first.is_multiple_of(4)
 }
 
 /// An access being checked.
@@ -278,6 +289,10 @@ impl Env<'_> {
     /// The most common load: one 32-bit word per lane.
     fn load_words(&mut self, warp: &mut Warp, m: u32, d: R, (space, addresses): (MemSpace, &Row64)) -> Lane<()> {
         let mut row = [0u32; LANES];
+        if m == ALL && is_run(addresses) && self.load_run(resolve(space, addresses[0]), &mut row) {
+            warp.set32(d, m, &row);
+            return Ok(());
+        }
         let mut rest = m;
         while rest != 0 {
             let lane = rest.trailing_zeros() as usize;
@@ -291,10 +306,51 @@ impl Env<'_> {
         Ok(())
     }
 
+    /// Loads 32 words that lie side by side; false where something has to be looked at more closely.
+    fn load_run(&self, (home, address): (Home, u64), row: &mut Row32) -> bool {
+        const BYTES: u64 = 4 * LANES as u64;
+        let at = address as usize;
+        match home {
+            Home::Global => match self.memory.find(address, BYTES) {
+                Some((allocation, offset)) => allocation.load_run(offset as usize, row, self.checks.uninitialised),
+                None => false,
+            },
+            Home::Shared if address + BYTES <= self.shared.bytes.into() => {
+                self.shared.load_run(at, row, self.checks.uninitialised)
+            }
+            Home::Shared | Home::Local | Home::Param => false,
+        }
+    }
+
+    /// Stores 32 words that lie side by side; false where something has to be looked at more closely.
+    fn store_run(&mut self, (home, address): (Home, u64), row: &Row32) -> bool {
+        const BYTES: u64 = 4 * LANES as u64;
+        match home {
+            Home::Global => match self.memory.find(address, BYTES) {
+                Some((allocation, offset)) => {
+                    allocation.store_run(offset as usize, row);
+                    true
+                }
+                None => false,
+            },
+            Home::Shared if address + BYTES <= self.shared.bytes.into() => {
+                self.shared.store_run(address as usize, row);
+                true
+            }
+            Home::Shared | Home::Local | Home::Param => false,
+        }
+    }
+
     pub(crate) fn exec_store(&mut self, warp: &mut Warp, m: u32, elem: Elem, src: [R; 4], addr: Addr) -> Lane<()> {
         let addresses = warp.addresses(addr);
         let n = usize::from(elem.n);
         let bytes = u32::from(elem.bytes);
+        if bytes == 4 && n == 1 && !elem.wide && m == ALL && is_run(&addresses) {
+            let row = *warp.get32(src[0]);
+            if self.store_run(resolve(addr.space, addresses[0]), &row) {
+                return self.watch_elements(warp, m, elem, (addr.space, &addresses, Access::Write));
+            }
+        }
         let memory = self.memory;
         let _guard = (elem.order.strong && bytes == 8).then(|| memory.wide_lock.lock());
         let mut rest = m;
@@ -316,6 +372,7 @@ impl Env<'_> {
                 bytes: bytes * n as u32,
                 access: Access::Write,
                 order: elem.order,
+                is_swap: false,
             };
             let equal = |r: R, i: usize, j: usize| {
                 if elem.wide { warp.get64(r)[i] == warp.get64(r)[j] } else { warp.get32(r)[i] == warp.get32(r)[j] }
@@ -340,7 +397,7 @@ impl Env<'_> {
             return Ok(());
         }
         let bytes = u32::from(elem.bytes) * u32::from(elem.n);
-        let touch = Touch { space, addresses, bytes, access, order: elem.order };
+        let touch = Touch { space, addresses, bytes, access, order: elem.order, is_swap: false };
         self.count(m, &touch);
         self.watch(warp, m, &touch)
     }
@@ -388,7 +445,9 @@ impl Env<'_> {
                 for i in (0..take as usize).step_by(step) {
                     let bits = allocation.load(offset as usize + i, step as u32);
                     pending.data[i..i + step].copy_from_slice(&bits.to_le_bytes()[..step]);
-                    for j in (i..i + step).filter(|j| !allocation.is_written(offset as usize + j, 1)) {
+                }
+                if !allocation.is_written(offset as usize, take) {
+                    for j in (0..take as usize).filter(|j| !allocation.is_written(offset as usize + j, 1)) {
                         pending.written &= !(1 << j);
                     }
                 }
@@ -435,7 +494,7 @@ impl Env<'_> {
 
 /// What an asynchronous copy reads.
 fn source_touch(addresses: &Row64, bytes: u32) -> Touch<'_> {
-    Touch { space: MemSpace::Global, addresses, bytes, access: Access::Read, order: WEAK }
+    Touch { space: MemSpace::Global, addresses, bytes, access: Access::Read, order: WEAK, is_swap: false }
 }
 
 impl Pending {

@@ -6,7 +6,7 @@ use super::flight::Hub;
 use super::order::Handoff;
 use super::race::{Ledger, Races};
 use super::shared::Shared;
-use super::warp::{ALL, Base, State, Wait, Warp};
+use super::warp::{ALL, Base, LANES, Row64, State, Wait, Warp};
 use crate::decode::Module;
 use crate::decode::op::{BarKind, Const, Special};
 use crate::error::{LaunchError, Place};
@@ -88,6 +88,8 @@ pub(crate) struct Env<'a> {
     pub(crate) rank: usize,
     /// Registers per thread each warp has asked for with `setmaxnreg`.
     pub(crate) registers: Vec<Option<u32>>,
+    /// For each warp, how many of its `wgmma` groups have read their operands.
+    pub(crate) wgmma_read: Vec<u32>,
 }
 
 /// One block in flight.
@@ -131,8 +133,32 @@ pub(crate) fn permutation(n: usize, seed: u64) -> Vec<usize> {
 }
 
 impl Grid<'_> {
+    /// Values of a constant register in the lanes of warp `warp`.
+    pub(crate) fn constants(&self, constant: Const, block_idx: [u32; 3], warp: u32, local: u32) -> Row64 {
+        let varies = matches!(
+            constant,
+            Const::Special(
+                Special::Tid(_)
+                    | Special::LaneId
+                    | Special::LaneMaskEq
+                    | Special::LaneMaskLt
+                    | Special::LaneMaskLe
+                    | Special::LaneMaskGt
+                    | Special::LaneMaskGe
+            )
+        );
+        if !varies {
+            return [self.constant(constant, block_idx, warp, 0, local); LANES];
+        }
+        let mut row = [0; LANES];
+        for (lane, slot) in row.iter_mut().enumerate() {
+            *slot = self.constant(constant, block_idx, warp, lane, local);
+        }
+        row
+    }
+
     /// Value of a constant register in `lane` of warp `warp`.
-    pub(crate) fn constant(&self, constant: Const, block_idx: [u32; 3], warp: u32, lane: usize, local: u32) -> u64 {
+    fn constant(&self, constant: Const, block_idx: [u32; 3], warp: u32, lane: usize, local: u32) -> u64 {
         match constant {
             Const::Bits(bits) => bits,
             Const::Special(special) => u64::from(self.special(special, block_idx, warp, lane as u32)),
@@ -156,7 +182,10 @@ impl Grid<'_> {
     /// Index of a thread from its place in the block.
     pub(crate) fn thread(&self, warp: u32, lane: u32) -> [u32; 3] {
         let linear = warp * 32 + lane;
-        let [x, y, _] = self.block;
+        let [x, y, z] = self.block;
+        if y == 1 && z == 1 {
+            return [linear, 0, 0];
+        }
         [linear % x, linear / x % y, linear / (x * y)]
     }
 
@@ -228,7 +257,7 @@ impl<'a> Block<'a> {
             let lanes = (threads - index * 32).min(32);
             let alive = ALL >> (32 - lanes);
             let mut warp = Warp::new(index, alive);
-            warp.enter(frame, base, ALL, |constant, lane| grid.constant(constant, block_idx, index, lane, 0));
+            warp.enter(frame, base, ALL, |constant| grid.constants(constant, block_idx, index, 0));
             warp.cur.pc = frame.entry_pc;
             warp.cur.base = base;
             warps.push(warp);
@@ -255,6 +284,7 @@ impl<'a> Block<'a> {
             hub: Hub::default(),
             rank: 0,
             registers: vec![None; n_warps as usize],
+            wgmma_read: vec![0; n_warps as usize],
         };
         Block { env, warps, order: permutation(n_warps as usize, seed), rng: seed, seen_events: 0 }
     }
@@ -490,7 +520,7 @@ impl Env<'_> {
         };
         if done {
             barrier.is_open = false;
-            let handoff = self.races.as_ref().map(|races| races.handoff(id));
+            let handoff = self.races.as_ref().and_then(|races| races.handoff(id));
             self.released.push(Released { id, n_true: barrier.n_true, n_all: barrier.n_all, handoff });
         }
     }

@@ -68,7 +68,7 @@ impl Env<'_> {
             return fail(m.trailing_zeros(), Fault::StackOverflow);
         }
         let (grid, block_idx, index) = (self.grid, self.block_idx, warp.index);
-        warp.enter(callee, base, m, |constant, lane| grid.constant(constant, block_idx, index, lane, base.local));
+        warp.enter(callee, base, m, |constant| grid.constants(constant, block_idx, index, base.local));
         for (&(from, bytes), &(to, _)) in call.args.iter().zip(&callee.params) {
             warp.copy_local(m, old.local + from, base.local + to, bytes);
         }

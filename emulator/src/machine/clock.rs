@@ -53,14 +53,17 @@ impl Who {
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     owner: u32,
-    near: [u32; PER_BLOCK as usize],
-    far: BTreeMap<u32, [u32; PER_BLOCK as usize]>,
+    /// `None` while nothing is known.
+    near: Option<Box<Row>>,
+    far: BTreeMap<u32, Row>,
 }
+
+type Row = [u32; PER_BLOCK as usize];
 
 impl Clock {
     /// A clock of block `owner` that knows nothing.
     pub(crate) fn of_block(owner: u32) -> Self {
-        Clock { owner, near: [0; PER_BLOCK as usize], far: BTreeMap::new() }
+        Clock { owner, near: None, far: BTreeMap::new() }
     }
 
     /// A clock of a place in memory that any block may pass through.
@@ -72,7 +75,7 @@ impl Clock {
     #[inline(always)]
     pub(crate) fn get(&self, who: Who) -> u32 {
         if who.block() == self.owner {
-            return self.near[who.column()];
+            return self.near.as_ref().map_or(0, |row| row[who.column()]);
         }
         self.far.get(&who.block()).map_or(0, |row| row[who.column()])
     }
@@ -85,8 +88,8 @@ impl Clock {
 
     /// Learns all that `other` knows.
     pub(crate) fn join(&mut self, other: &Clock) {
-        if other.owner != NOBODY {
-            raise_row(self.row(other.owner), &other.near);
+        if let Some(near) = &other.near {
+            raise_row(self.row(other.owner), near);
         }
         for (&block, row) in &other.far {
             raise_row(self.row(block), row);
@@ -95,28 +98,27 @@ impl Clock {
 
     /// Learns what `other` knows of block `block` only.
     pub(crate) fn join_block(&mut self, other: &Clock, block: u32) {
-        if other.owner == block {
-            raise_row(self.row(block), &other.near);
-        } else if let Some(row) = other.far.get(&block) {
+        let near = other.near.as_deref().filter(|_| other.owner == block);
+        if let Some(row) = near.or_else(|| other.far.get(&block)) {
             raise_row(self.row(block), row);
         }
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
-        self.near = [0; PER_BLOCK as usize];
+        self.near = None;
         self.far.clear();
     }
 
-    fn row(&mut self, block: u32) -> &mut [u32; PER_BLOCK as usize] {
+    fn row(&mut self, block: u32) -> &mut Row {
         if block == self.owner {
-            return &mut self.near;
+            return self.near.get_or_insert_with(|| Box::new([0; PER_BLOCK as usize]));
         }
         self.far.entry(block).or_insert([0; PER_BLOCK as usize])
     }
 }
 
-fn raise_row(to: &mut [u32; PER_BLOCK as usize], from: &[u32; PER_BLOCK as usize]) {
+fn raise_row(to: &mut Row, from: &Row) {
     for (x, y) in to.iter_mut().zip(from) {
         *x = (*x).max(*y);
     }

@@ -157,6 +157,7 @@ impl<'a> Cluster<'a> {
                 format!("phase {phase} of the mbarrier at shared address {at:#x} of rank {rank} ({state})")
             }
             Wait::Bulk { keep, .. } => format!("bulk copies, until {keep} groups are left"),
+            Wait::Wgmma(due) => format!("the other warps of its warpgroup, to start wgmma group {}", due.max(1) - 1),
             Wait::Cluster => {
                 let here: u32 = self.hub.arrived.iter().flatten().map(|lanes| lanes.count_ones()).sum();
                 format!("the cluster barrier ({here} threads arrived)")

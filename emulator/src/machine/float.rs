@@ -1,7 +1,7 @@
 //! What do float and conversion instructions compute?
 
 use super::num::{self, flush};
-use super::warp::{LANES, Warp};
+use super::warp::{LANES, Row32, Warp};
 use crate::decode::op::*;
 use crate::syntax::ast::Ty;
 
@@ -67,6 +67,27 @@ fn finish(x: f32, m: FMod) -> u32 {
     if x.is_nan() { 0x7fff_ffff } else { x.to_bits() }
 }
 
+/// `x * y + z` with one rounding. The product is exact in f64; rounding the sum to f64 first changes the result only if
+/// that gives a value halfway between two floats, or a subnormal one, and then the row is done again the long way.
+fn fma_row(x: &Row32, y: &Row32, z: &Row32) -> Row32 {
+    let mut out = [0; LANES];
+    let mut is_doubtful = false;
+    for lane in 0..LANES {
+        let sum = f64::from(f(x[lane])) * f64::from(f(y[lane])) + f64::from(f(z[lane]));
+        // The 29 bits an f32 has not.
+        let is_halfway = sum.to_bits() & 0x1fff_ffff == 0x1000_0000;
+        let is_tiny = (sum.abs() < f64::from(f32::MIN_POSITIVE)) & (sum != 0.0);
+        is_doubtful |= is_halfway | is_tiny;
+        out[lane] = canonical(sum as f32);
+    }
+    if is_doubtful {
+        for (lane, slot) in out.iter_mut().enumerate() {
+            *slot = canonical(f(x[lane]).mul_add(f(y[lane]), f(z[lane])));
+        }
+    }
+    out
+}
+
 impl Warp {
     #[inline(always)]
     fn float2(&mut self, mask: u32, m: FMod, d: R, (a, b): (R, R), op: impl Fn(f32, f32) -> f32) {
@@ -121,7 +142,8 @@ impl Warp {
 
     pub(crate) fn f32_fma(&mut self, m: FMod, mask: u32, d: R, s: [R; 3]) {
         if m.rnd == Rnd::Near && !m.ftz && !m.sat {
-            return self.map3(mask, d, s, |x, y, z| canonical(f(x).mul_add(f(y), f(z))));
+            let row = fma_row(self.get32(s[0]), self.get32(s[1]), self.get32(s[2]));
+            return self.set32(d, mask, &row);
         }
         let input = |x| if m.ftz { flush(f(x)) } else { f(x) };
         self.map3(mask, d, s, |x, y, z| {
@@ -362,4 +384,32 @@ fn from_float(c: Cvt, x: f64) -> u64 {
         }
     };
     u64::from(bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LANES, fma_row};
+
+    #[test]
+    fn a_row_of_products_is_rounded_once() {
+        let mut state = 1;
+        let mut draw = |spread: u64| {
+            let bits = super::super::block::next_random(&mut state);
+            // Exponents near each other, so that sums cancel and halves occur; sometimes any bits at all.
+            if bits & 7 == 0 {
+                (bits >> 32) as u32
+            } else {
+                ((127 << 23) + ((bits >> 40) % (spread << 23)) as u32) & !0x7ff
+            }
+        };
+        for round in 0..20_000 {
+            let [x, y, z] = [0; 3].map(|_| [0; LANES].map(|_: u32| draw(1 + round % 30)));
+            let got = fma_row(&x, &y, &z);
+            for lane in 0..LANES {
+                let want = f32::from_bits(x[lane]).mul_add(f32::from_bits(y[lane]), f32::from_bits(z[lane]));
+                let same = f32::from_bits(got[lane]).to_bits() == want.to_bits() || want.is_nan();
+                assert!(same, "{:#x} {:#x} {:#x}: {:#x}", x[lane], y[lane], z[lane], got[lane]);
+            }
+        }
+    }
 }

@@ -59,8 +59,12 @@ impl Env<'_> {
             // Copies read and write memory itself: there is nothing to flush.
             Hopper::Order | Hopper::WgmmaFence => {}
             Hopper::Wgmma(ref wgmma) => self.start_wgmma(warp, wgmma)?,
-            Hopper::WgmmaCommit => warp.wgmma.commit(),
-            Hopper::WgmmaWait(keep) => self.wait_wgmma(warp, keep)?,
+            Hopper::WgmmaCommit => self.commit_wgmma(warp),
+            Hopper::WgmmaWait(keep) => {
+                if let Some(wait) = self.wait_wgmma(warp, keep)? {
+                    return Ok(self.sleep(warp, m, wait));
+                }
+            }
             Hopper::SetMaxNReg { increase, n } => self.set_registers(warp, increase, n)?,
             Hopper::MapReplace { addr, field, ord, value, wide } => {
                 let lane = m.trailing_zeros() as usize;

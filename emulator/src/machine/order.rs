@@ -235,9 +235,9 @@ impl Order {
         self.agent_period
     }
 
-    /// The agent's copies up to `period` are complete.
-    pub(crate) fn complete_async(&mut self, period: u32) {
-        self.clock.raise(self.who.agent(), period);
+    /// What `agent` has started up to `period` is complete.
+    pub(crate) fn complete_async(&mut self, agent: Who, period: u32) {
+        self.clock.raise(agent, period);
     }
 }
 

@@ -152,7 +152,29 @@ impl Env<'_> {
     /// The warp has waited for its agent's work up to `period`.
     pub(crate) fn complete_copies(&mut self, warp: &Warp, period: u32) {
         if let Some(races) = self.races.as_deref_mut() {
-            races.order(warp.index).complete_async(period);
+            let order = races.order(warp.index);
+            order.complete_async(order.who.agent(), period);
+        }
+    }
+
+    /// The multiplications of `warp` so far form a group.
+    pub(crate) fn group_wgmma(&mut self, warp: &Warp) {
+        if let Some(races) = self.races.as_deref_mut() {
+            let period = races.order(warp.index).agent_period();
+            races.wgmma_groups[warp.index as usize].push(period);
+        }
+    }
+
+    /// `warp` has waited for the first `due` groups of its warpgroup: none of its warps reads for them any more.
+    pub(crate) fn acquire_wgmma(&mut self, warp: &Warp, due: u32) {
+        let Some(races) = self.races.as_deref_mut() else { return };
+        let first = warp.index / 4 * 4;
+        for other in first..(first + 4).min(races.wgmma_groups.len() as u32) {
+            let ended = (due as usize).checked_sub(1).and_then(|at| races.wgmma_groups[other as usize].get(at));
+            if let Some(&period) = ended {
+                let agent = races.order(other).who.agent();
+                races.order(warp.index).complete_async(agent, period);
+            }
         }
     }
 

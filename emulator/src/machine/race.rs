@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::access::{Fault, Home, Lane, resolve};
+use super::access::{Fault, Home, Lane, is_run, resolve};
 use super::block::Env;
 use super::clock::Who;
 use super::cluster::PEER_SHIFT;
@@ -39,8 +39,10 @@ impl Ledger {
 /// What one block knows of its warps.
 pub(crate) struct Races {
     orders: Vec<Order>,
-    /// By barrier number, while it is open.
-    barriers: Vec<Handoff>,
+    /// By barrier number, once it has been open.
+    barriers: Vec<Option<Box<Handoff>>>,
+    /// For each warp, the period of its agent at the end of each group of `wgmma`.
+    pub(crate) wgmma_groups: Vec<Vec<u32>>,
     block: u32,
 }
 
@@ -51,6 +53,8 @@ pub(crate) struct Touch<'a> {
     pub(crate) bytes: u32,
     pub(crate) access: Access,
     pub(crate) order: MemOrder,
+    /// A compare-and-swap.
+    pub(crate) is_swap: bool,
 }
 
 /// Two accesses in conflict, before their places have names.
@@ -98,7 +102,8 @@ impl Races {
     pub(crate) fn new(block: u32, n_warps: u32, n_barriers: usize) -> Self {
         Races {
             orders: (0..n_warps).map(|warp| Order::new(Who::warp(block, warp))).collect(),
-            barriers: vec![Handoff::new(block); n_barriers],
+            barriers: vec![None; n_barriers],
+            wgmma_groups: vec![Vec::new(); n_warps as usize],
             block,
         }
     }
@@ -115,16 +120,17 @@ impl Races {
 
     /// A warp arrives at barrier `id`, which it opens if `opens`.
     pub(crate) fn arrive(&mut self, warp: u32, id: u32, opens: bool) {
-        let handoff = &mut self.barriers[id as usize];
+        let slot = &mut self.barriers[id as usize];
         if opens {
-            *handoff = Handoff::new(self.block);
+            *slot = None;
         }
+        let handoff = slot.get_or_insert_with(|| Box::new(Handoff::new(self.block)));
         self.orders[warp as usize].arrive(handoff);
     }
 
     /// What barrier `id`, which has completed, passes on.
-    pub(crate) fn handoff(&self, id: u32) -> Box<Handoff> {
-        Box::new(self.barriers[id as usize].clone())
+    pub(crate) fn handoff(&self, id: u32) -> Option<Box<Handoff>> {
+        self.barriers[id as usize].clone()
     }
 
     /// Lanes `woken` of a warp leave a completed barrier.
@@ -157,6 +163,29 @@ pub(crate) fn words(first: usize, range: &Range) -> impl Iterator<Item = (usize,
         let to = (end - 4 * i).min(4);
         (first + i as usize, ((1 << to) - 1) & !((1 << from) - 1))
     })
+}
+
+/// Checks a range against what is remembered, then remembers it; the access it conflicts with, if there is one.
+pub(crate) fn touch_range(
+    region: &mut Region,
+    first: usize,
+    order: &Order,
+    what: (&Range, Stamp, How),
+) -> Option<Stamp> {
+    let (range, stamp, how) = what;
+    if range.address.is_multiple_of(4) && range.bytes.is_multiple_of(4) {
+        let stamp = stamp.on(15, how);
+        match region.touch_words((first, range.bytes as usize / 4), order, (&stamp, &stamp)) {
+            Some(Ok(())) => return None,
+            Some(Err(other)) => return Some(other),
+            None => {}
+        }
+    }
+    let found = find(region, first, order, what);
+    if found.is_none() {
+        keep(region, first, order, what);
+    }
+    found
 }
 
 pub(crate) fn find(
@@ -194,6 +223,26 @@ impl Env<'_> {
         let (Some(races), Some(ledger)) = (self.races.as_deref_mut(), self.grid.ledger) else { return Ok(()) };
         let mut ledger = lock(ledger);
         let how = how(touch.access, touch.order);
+        let how = if touch.is_swap { how.swap() } else { how };
+        if let Some(range) = line(m, touch, self.rank) {
+            let order = &races.orders[warp.index as usize];
+            let stamp = Stamp::new(order.who, order.period, ALL, warp.cur.pc).on(15, how);
+            let (region, first) = place_in(&mut self.hub.shadows, &mut ledger, &range);
+            match region.touch_line(first, order, &stamp) {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(other)) => return conflict(0, &range, touch.access, other, Cause::Unordered),
+                None => {}
+            }
+        }
+        if let Some(range) = broadcast(m, touch, self.rank) {
+            let order = &races.orders[warp.index as usize];
+            let stamp = Stamp::new(order.who, order.period, m, warp.cur.pc);
+            let (region, first) = place_in(&mut self.hub.shadows, &mut ledger, &range);
+            return match touch_range(region, first, order, (&range, stamp, how)) {
+                Some(other) => conflict(m.trailing_zeros() as usize, &range, touch.access, other, Cause::Unordered),
+                None => Ok(()),
+            };
+        }
         // Lanes of one weak store do not conflict with each other here: see `watch_values`.
         let is_plain_store = how == How::WRITE;
         for lane in lanes(m) {
@@ -201,11 +250,12 @@ impl Env<'_> {
             let order = &races.orders[warp.index as usize];
             let stamp = Stamp::new(order.who, order.period, 1 << lane, warp.cur.pc);
             let (region, first) = place_in(&mut self.hub.shadows, &mut ledger, &range);
-            if let Some(other) = find(region, first, order, (&range, stamp, how)) {
+            let found = match is_plain_store {
+                true => find(region, first, order, (&range, stamp, how)),
+                false => touch_range(region, first, order, (&range, stamp, how)),
+            };
+            if let Some(other) = found {
                 return conflict(lane, &range, touch.access, other, Cause::Unordered);
-            }
-            if !is_plain_store {
-                keep(region, first, order, (&range, stamp, how));
             }
             if touch.order.strong {
                 let channels = match range.home {
@@ -246,11 +296,10 @@ impl Env<'_> {
         let stamp = Stamp::new(order.who, order.period, ALL, warp.cur.pc);
         let (region, first) = place_in(&mut self.hub.shadows, &mut ledger, &range);
         let what = (&range, stamp, how(access, WEAK));
-        if let Some(other) = find(region, first, order, what) {
-            return conflict(lane, &range, access, other, Cause::Unordered);
+        match touch_range(region, first, order, what) {
+            Some(other) => conflict(lane, &range, access, other, Cause::Unordered),
+            None => Ok(()),
         }
-        keep(region, first, order, what);
-        Ok(())
     }
 
     /// Lanes of one weak store may write the same bytes only with the same value.
@@ -302,11 +351,18 @@ impl Env<'_> {
         let range = Range { home: Home::Shared, rank: self.rank, address, bytes };
         let order = &races.orders[warp.index as usize];
         let (first, own) = (address as usize / 4, Stamp::new(order.who, order.period, 1 << lane, warp.cur.pc));
-        if let Some(other) = find(&mut self.hub.shadows[self.rank].region, first, order, (&range, own, How::WRITE)) {
+        let flying = Stamp::new(order.who.agent(), period, 1 << lane, warp.cur.pc);
+        let region = &mut self.hub.shadows[self.rank].region;
+        let (check, kept) = (own.on(15, How::WRITE), flying.on(15, How::WRITE));
+        match region.touch_words((first, bytes as usize / 4), order, (&check, &kept)) {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(other)) => return conflict(lane, &range, Access::Write, other, Cause::Unordered),
+            None => {}
+        }
+        if let Some(other) = find(region, first, order, (&range, own, How::WRITE)) {
             return conflict(lane, &range, Access::Write, other, Cause::Unordered);
         }
-        let flying = Stamp::new(order.who.agent(), period, 1 << lane, warp.cur.pc);
-        keep(&mut self.hub.shadows[self.rank].region, first, order, (&range, flying, How::WRITE));
+        keep(region, first, order, (&range, flying, How::WRITE));
         Ok(())
     }
 
@@ -365,6 +421,24 @@ fn range(touch: &Touch<'_>, lane: usize, own: usize) -> Option<Range> {
         (Home::Global, address) => Some(Range { home: Home::Global, rank: 0, address, bytes }),
         (Home::Local | Home::Param, _) => None,
     }
+}
+
+/// The range of lane 0 if a whole warp touches one aligned line of 128 bytes, each lane its own word.
+#[inline(always)]
+fn line(m: u32, touch: &Touch<'_>, own: usize) -> Option<Range> {
+    let is_line = m == ALL && touch.bytes == 4 && !touch.order.strong && touch.addresses[0].is_multiple_of(128);
+    if is_line && is_run(touch.addresses) { range(touch, 0, own) } else { None }
+}
+
+/// The range if several lanes load the same bytes.
+#[inline(always)]
+fn broadcast(m: u32, touch: &Touch<'_>, own: usize) -> Option<Range> {
+    if touch.access != Access::Read || touch.order.strong || m.count_ones() < 2 {
+        return None;
+    }
+    let first = m.trailing_zeros() as usize;
+    let address = touch.addresses[first];
+    if lanes(m).any(|lane| touch.addresses[lane] != address) { None } else { range(touch, first, own) }
 }
 
 /// Acquires and releases what a strong access passes through its place in memory.

@@ -43,6 +43,20 @@ impl Shared {
         }
     }
 
+    /// Loads words side by side from an aligned offset; false if `known` and some byte was never written.
+    pub(crate) fn load_run(&self, offset: usize, row: &mut [u32], known: bool) -> bool {
+        let range = offset / 4..offset / 4 + row.len();
+        row.copy_from_slice(&self.words[range.clone()]);
+        !known || self.written[range].iter().fold(0xf, |acc, w| acc & w) == 0xf
+    }
+
+    /// Stores words side by side at an aligned offset.
+    pub(crate) fn store_run(&mut self, offset: usize, row: &[u32]) {
+        let range = offset / 4..offset / 4 + row.len();
+        self.words[range.clone()].copy_from_slice(row);
+        self.written[range].fill(0xf);
+    }
+
     /// Whether all of `bytes` bytes have been written.
     #[inline(always)]
     pub(crate) fn is_written(&self, offset: usize, bytes: u32) -> bool {

@@ -38,6 +38,8 @@ pub(crate) enum Wait {
     Bulk { keep: u32, read: bool },
     /// The other threads of the cluster.
     Cluster,
+    /// The other warps of the warpgroup, to read what their `wgmma` groups below this one multiply.
+    Wgmma(u32),
 }
 
 /// Where a frame's registers start, and where to go back to.
@@ -113,6 +115,16 @@ pub(crate) struct Warp {
     pub(crate) cluster_generation: Row64,
 }
 
+fn set_row<T: Copy>(row: &mut [T; LANES], mask: u32, values: &[T; LANES]) {
+    if mask == ALL {
+        *row = *values;
+        return;
+    }
+    for lane in (0..LANES).filter(|lane| mask >> lane & 1 == 1) {
+        row[lane] = values[lane];
+    }
+}
+
 impl Warp {
     /// A warp whose lanes in `alive` are about to run the kernel.
     pub(crate) fn new(index: u32, alive: u32) -> Self {
@@ -142,7 +154,7 @@ impl Warp {
     }
 
     /// Makes room for `frame` above `base` and writes its constants for lanes in `mask`.
-    pub(crate) fn enter(&mut self, frame: &Frame, base: Base, mask: u32, value: impl Fn(Const, usize) -> u64) {
+    pub(crate) fn enter(&mut self, frame: &Frame, base: Base, mask: u32, values: impl Fn(Const) -> Row64) {
         let need = |base: u32, n: u32| (base + n) as usize;
         if self.r32.len() < need(base.r32, frame.n32) {
             self.r32.resize(need(base.r32, frame.n32), [0; LANES]);
@@ -158,16 +170,10 @@ impl Warp {
             self.local.resize(words, [0xffff_ffff; LANES]);
         }
         for &(idx, constant) in &frame.consts32 {
-            let row = &mut self.r32[(base.r32 + idx) as usize];
-            for (lane, slot) in row.iter_mut().enumerate().filter(|(lane, _)| mask >> lane & 1 == 1) {
-                *slot = value(constant, lane) as u32;
-            }
+            set_row(&mut self.r32[(base.r32 + idx) as usize], mask, &values(constant).map(|x| x as u32));
         }
         for &(idx, constant) in &frame.consts64 {
-            let row = &mut self.r64[(base.r64 + idx) as usize];
-            for (lane, slot) in row.iter_mut().enumerate().filter(|(lane, _)| mask >> lane & 1 == 1) {
-                *slot = value(constant, lane);
-            }
+            set_row(&mut self.r64[(base.r64 + idx) as usize], mask, &values(constant));
         }
         for &(idx, constant) in &frame.const_preds {
             let slot = &mut self.preds[(base.preds + idx) as usize];

@@ -11,9 +11,9 @@
 use super::access::{Fault, Home, Lane, MemoryFault, Request};
 use super::block::Env;
 use super::num;
-use super::warp::{ALL, LANES, Row32, Warp};
-use crate::decode::hopper_op::{WgA, WgSum, WgTy, Wgmma};
-use crate::decode::op::{R, Rnd};
+use super::warp::{ALL, LANES, Row32, Wait, Warp};
+use crate::decode::hopper_op::{Hopper, WgA, WgSum, WgTy, Wgmma};
+use crate::decode::op::{Op, R, Rnd};
 use crate::error::Access;
 use crate::tensor_map::Swizzle;
 
@@ -58,8 +58,6 @@ pub(crate) struct Running {
     group: u32,
     pc: u32,
     first_token: u32,
-    /// Of its reads of shared memory.
-    period: u32,
     starts: Vec<Start>,
     operands: Operands,
 }
@@ -196,7 +194,7 @@ impl Env<'_> {
             warp.set32(d, ALL, &[first_token + i as u32; LANES]);
         }
         let (group, pc) = (warp.wgmma.committed, warp.cur.pc);
-        warp.wgmma.running.push(Running { group, pc, first_token, period, starts, operands });
+        warp.wgmma.running.push(Running { group, pc, first_token, starts, operands });
         self.stats.mma += 1;
         // This warp's 16 of the 64 rows.
         self.stats.tensor_flops += 2 * 16 * u64::from(wgmma.n) * (K_BYTES / wgmma.a_ty.bytes()) as u64;
@@ -295,28 +293,69 @@ impl Env<'_> {
         Ok([0, 4, 8, 12].map(|i| self.shared.load(at as usize + i, 4) as u32))
     }
 
+    /// The multiplications so far form a group.
+    pub(crate) fn commit_wgmma(&mut self, warp: &mut Warp) {
+        warp.wgmma.committed += 1;
+        self.group_wgmma(warp);
+        if warp.wgmma.running.iter().all(|r| matches!(r.operands, Operands::Read(_))) {
+            self.publish_read(warp, warp.wgmma.committed);
+        }
+    }
+
+    /// Tells the warpgroup that this warp's groups below `due` have read their operands.
+    fn publish_read(&mut self, warp: &Warp, due: u32) {
+        let read = &mut self.wgmma_read[warp.index as usize];
+        if *read < due {
+            *read = due;
+            self.hub.events += 1;
+        }
+    }
+
     /// Lands every multiplication but those of the last `keep` groups.
-    pub(crate) fn wait_wgmma(&mut self, warp: &mut Warp, keep: u32) -> Lane<()> {
+    ///
+    /// A group belongs to the warpgroup (PTX ISA 9.0, section 9.7.15.7): it is complete when all four warps have
+    /// multiplied, so one of them may say for all that their tiles are free. `Some` is what is still missing.
+    pub(crate) fn wait_wgmma(&mut self, warp: &mut Warp, keep: u32) -> Lane<Option<Wait>> {
         let due = warp.wgmma.committed.saturating_sub(keep);
+        for at in 0..warp.wgmma.running.len() {
+            let running = &warp.wgmma.running[at];
+            let (Some(wgmma), Operands::Unread { .. }) = (self.wgmma_at(running.pc), &running.operands) else {
+                continue;
+            };
+            if running.group >= due {
+                continue;
+            }
+            let pc = running.pc;
+            let at_origin = |e: Box<(u32, Fault)>| Box::new((e.0, Fault::At { pc, fault: Box::new(e.1) }));
+            let matrices = self.read_operands(warp, wgmma, &running.operands).map_err(at_origin)?;
+            warp.wgmma.running[at].operands = Operands::Read(Box::new(matrices));
+        }
+        self.publish_read(warp, due);
+        let first = warp.index as usize / 4 * 4;
+        let is_behind = |w: usize| self.alive[w] != 0 && self.wgmma_read[w] < due;
+        if (first..(first + 4).min(self.alive.len())).any(is_behind) {
+            return Ok(Some(Wait::Wgmma(due)));
+        }
         while warp.wgmma.running.first().is_some_and(|r| r.group < due) {
             let running = warp.wgmma.running.remove(0);
-            let module = self.grid.module;
-            let crate::decode::op::Op::Hopper(op) = &module.code[running.pc as usize].op else { continue };
-            let crate::decode::hopper_op::Hopper::Wgmma(wgmma) = op.as_ref() else { continue };
-            let at_origin = |e: Box<(u32, Fault)>| Box::new((e.0, Fault::At { pc: running.pc, fault: Box::new(e.1) }));
-            let late;
-            let matrices = match &running.operands {
-                Operands::Read(matrices) => matrices.as_ref(),
-                unread => {
-                    late = self.read_operands(warp, wgmma, unread).map_err(at_origin)?;
-                    &late
-                }
-            };
-            let rows = multiply(wgmma, matrices, &running.starts);
-            warp.redeem(running.first_token, &rows);
-            self.complete_copies(warp, running.period);
+            if let (Some(wgmma), Operands::Read(matrices)) = (self.wgmma_at(running.pc), &running.operands) {
+                let rows = multiply(wgmma, matrices, &running.starts);
+                warp.redeem(running.first_token, &rows);
+            }
         }
-        Ok(())
+        self.acquire_wgmma(warp, due);
+        Ok(None)
+    }
+
+    /// The `wgmma` instruction at `pc`.
+    fn wgmma_at(&self, pc: u32) -> Option<&'_ Wgmma> {
+        match &self.grid.module.code[pc as usize].op {
+            Op::Hopper(op) => match op.as_ref() {
+                Hopper::Wgmma(wgmma) => Some(wgmma),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 }
 
@@ -404,11 +443,6 @@ impl Queue {
         let first = TOKEN_BASE + self.next_token;
         self.next_token += n;
         first
-    }
-
-    /// Multiplications so far form a group.
-    pub(crate) fn commit(&mut self) {
-        self.committed += 1;
     }
 }
 

@@ -98,6 +98,7 @@ fn sum_to(g: &mut Graph, x: NodeId, ty: &TensorType) -> Built {
 }
 
 /// Runs the arm of the node's op. Ops whose results are integers or that have no operands never come here.
+#[warn(clippy::wildcard_enum_match_arm)]
 pub(crate) fn push_vjps(v: &mut Vjp<'_>) -> Done {
     let op = v.op.clone();
     match &op {
@@ -125,6 +126,7 @@ pub(crate) fn push_vjps(v: &mut Vjp<'_>) -> Done {
     }
 }
 
+#[warn(clippy::wildcard_enum_match_arm)]
 fn composite_vjp(v: &mut Vjp<'_>, c: &Composite) -> Done {
     match c {
         Composite::StopGradient | Composite::RandomBits { .. } => Ok(()),

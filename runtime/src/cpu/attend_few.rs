@@ -222,9 +222,9 @@ impl Block<'_> {
             let (chunks, rest) = acc.as_chunks_mut::<32>();
             for (at, acc) in chunks.iter_mut().enumerate() {
                 let mut lanes = *acc;
-                for i in sight.low..sight.high {
+                for (i, weight) in weights[..sight.high].iter().enumerate().skip(sight.low) {
                     let from = i * stride + sight.head + at * 32;
-                    let (weight, line) = (weights[i], values[from..from + 32].as_chunks::<32>().0);
+                    let line = values[from..from + 32].as_chunks::<32>().0;
                     for j in 0..32 {
                         lanes[j] += weight * line[0][j].widen();
                     }
@@ -232,9 +232,9 @@ impl Block<'_> {
                 *acc = lanes;
             }
             let done = self.d / 32 * 32;
-            for i in sight.low..sight.high {
+            for (i, weight) in weights[..sight.high].iter().enumerate().skip(sight.low) {
                 for (j, acc) in rest.iter_mut().enumerate() {
-                    *acc += weights[i] * values[i * stride + sight.head + done + j].widen();
+                    *acc += weight * values[i * stride + sight.head + done + j].widen();
                 }
             }
         }

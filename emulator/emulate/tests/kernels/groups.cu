@@ -147,3 +147,15 @@ __global__ void cluster_histogram(const int* in, int* bins, int n, int bins_per_
   int* to = bins + cluster.block_rank() * bins_per_block;
   for (int i = threadIdx.x; i < bins_per_block; i += blockDim.x) atomicAdd(&to[i], mine[i]);
 }
+
+// Three rounds of neighbours, each after all blocks have finished the one before.
+__global__ void grid_rounds(int* a, int* b) {
+  cg::grid_group grid = cg::this_grid();
+  int n = grid.num_threads(), i = grid.thread_rank();
+  for (int round = 0; round < 3; ++round) {
+    b[i] = a[(i + 1) % n] + a[(i + n - 1) % n];
+    grid.sync();
+    a[i] = b[i] + 1;
+    grid.sync();
+  }
+}

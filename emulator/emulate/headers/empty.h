@@ -1,2 +1,0 @@
-// Stands for headers that only host code uses, or whose content is built in.
-#pragma once
