@@ -109,10 +109,11 @@ fn show(summary: &Summary, (device, args): (&str, &VerifyArgs)) -> Result<()> {
         }));
     }
     let width = summary.proofs.iter().map(|p| p.name.len()).max().unwrap_or(0).max(6);
-    outln!("{:width$}  {:9}  cases  worst error / tolerance     time", "kernel", "family")?;
+    let broad = summary.proofs.iter().map(|p| p.family.len()).max().unwrap_or(0).max(6);
+    outln!("{:width$}  {:broad$}  cases  worst error / tolerance     time", "kernel", "family")?;
     for Proof { name, family, cases, worst, seconds, failure } in &summary.proofs {
         let verdict = if failure.is_some() { "  WRONG" } else { "" };
-        outln!("{name:width$}  {family:9}  {cases:5}  {worst:23.3}  {seconds:5.1} s{verdict}")?;
+        outln!("{name:width$}  {family:broad$}  {cases:5}  {worst:23.3}  {seconds:5.1} s{verdict}")?;
     }
     for (kernel, reason) in &summary.skipped {
         outln!("skipped {kernel}: {reason}")?;
