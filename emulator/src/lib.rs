@@ -1,7 +1,8 @@
 //! A PTX parser and SIMT machine: runs compiled CUDA kernels on a CPU and checks them.
 //!
 //! [`Module::parse`] reads what NVRTC prints for `compute_80`, [`Memory`] is the device's memory, [`launch`] runs a
-//! kernel. Every access is checked against real allocations; reads of unwritten bytes and misused barriers are errors.
+//! kernel. Every access is checked against real allocations; reads of unwritten bytes, misused barriers and data races
+//! are errors, [`Stats`] counts what ran, [`Gpu`] bounds its time.
 //! Knows PTX and nothing of who made it. Read `syntax`, `decode`, `machine` in that order.
 
 mod decode;

@@ -177,7 +177,7 @@ impl Stats {
         self.shared.wavefronts - self.shared.ideal_wavefronts
     }
 
-    /// Adds another launch; allocations are joined by address, as if all launches were one.
+    /// Adds another launch. What each touched stays listed by itself: bytes touched by both move twice.
     pub fn add(&mut self, other: &Stats) {
         self.blocks += other.blocks;
         self.warp_instructions += other.warp_instructions;

@@ -166,7 +166,9 @@ fn ratio(a: u64, b: u64) -> f64 {
 pub fn row(counts: &KernelCounts, gpu: &Gpu) -> Value {
     let KernelCounts { kernel, launches, stats } = counts;
     let (read, written, shared) = (&stats.read, &stats.written, &stats.shared);
-    let roofline = gpu.roofline(stats);
+    // Launches follow each other: each has the multiprocessors its own blocks need.
+    let blocks = stats.blocks.div_ceil(*launches as u64);
+    let roofline = gpu.roofline(&Stats { blocks, ..stats.clone() });
     let (bound, time_us) = roofline.bound();
     let classes: BTreeMap<&str, u64> = Class::ALL.iter().map(|&class| (class.name(), stats.of_class(class))).collect();
     let traffic = |t: &enel_emulator::Traffic| json!({ "requests": t.requests, "bytes": t.bytes, "sectors": t.sectors, "ideal_sectors": t.ideal_sectors });

@@ -76,8 +76,7 @@ fn finish(mut unit: Unit<'_>, selection: Selection<'_>) -> Result<Text, EmitErro
             words: &words,
             lists: &[],
             grid: vec![(outer.to_vec(), 1)],
-            // 80 registers a thread: ranks and what handles them.
-            blocks: (65536 / (80 * threads)).max(1),
+            blocks: 1,
             threads: threads as u32,
             smem_bytes: 8 * length,
             scratch_bytes: 0,
@@ -111,9 +110,10 @@ fn finish(mut unit: Unit<'_>, selection: Selection<'_>) -> Result<Text, EmitErro
     unit.finish(template, plan)
 }
 
-/// Ranks a thread keeps, at most, and threads that have registers for so many.
+/// Ranks a thread keeps, at most.
 const MOST_RANKS: i64 = 32;
-const MOST_RANKERS: i64 = 512;
+/// Threads of a block that ranks, at most: more would take registers from the parts that share its launch.
+const MOST_RANKERS: i64 = 256;
 
 /// Threads and ranks of each, where all ranks fit a block's registers and every wanted one may be a thread's smallest.
 fn registers(n_max: i64, k_max: i64) -> Option<(i64, i64)> {

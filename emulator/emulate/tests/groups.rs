@@ -181,3 +181,25 @@ fn a_grid_waits_for_all_its_blocks() {
     }
     assert_eq!(report.array(0).unwrap().to_i32().unwrap(), want);
 }
+
+#[test]
+fn a_tile_goes_in_and_out_through_tensor_maps() {
+    let Some(program) = groups() else { return };
+    let x: Vec<i32> = (0..40 * 10).collect();
+    let map = |argument| {
+        Value::Map(MapOf {
+            argument,
+            element: MapElement::I32,
+            dims: vec![40, 10],
+            strides_bytes: vec![160],
+            box_dims: vec![16, 8],
+            elem_strides: Vec::new(),
+            swizzle: Swizzle::None,
+            fill: Fill::Zeros,
+        })
+    };
+    let args = [i32s(x.clone()), zeros_i32(400), map(0), map(1), Value::I32(-4), Value::I32(5)];
+    let report = run(program, &job("add_one_tile", 3, 32, &args));
+    let got = report.array(1).unwrap().to_i32().unwrap();
+    assert!((0..400).all(|i| got[i] == if i / 40 >= 5 { x[i] + 1 } else { 0 }));
+}

@@ -383,3 +383,28 @@ fn arguments_that_do_not_fit_are_refused() {
         assert!(matches!(error, RunError::Refused(_)), "{}", chain(&error));
     }
 }
+
+#[test]
+fn the_device_library_has_no_unknown_instruction() {
+    let source = include_str!("kernels/library.cu");
+    for target in ["sm_80", "sm_90a"] {
+        let Some(program) = program("library.cu", source, target, &[]) else { return };
+        let x: Vec<f32> = (0..32).map(|i| i as f32 / 16.0 - 1.0).collect();
+        let xd: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+        let zeros = |n: usize| Value::InOut(Array::from_u8(&vec![0; n]));
+        let args = [
+            f32s(x),
+            Value::In(Array::from_f64(&xd)),
+            zeros(4 * 128),
+            zeros(8 * 128),
+            zeros(4 * 128),
+            zeros(2 * 128),
+            zeros(2 * 128),
+            Value::I32(32),
+        ];
+        // Its atomics and its mixed reads and writes are no example to follow: only bounds are checked.
+        let job = Job { checks: enel_emulate::Checks::none(), ..job("lib", 1, 32, &args) };
+        let report = program.run(&job).unwrap_or_else(|e| panic!("{target}: {}", chain(&e)));
+        assert!(report.stats.warp_instructions > 1000);
+    }
+}

@@ -18,7 +18,7 @@ pub(crate) fn class(op: &Op) -> Class {
         Op::Set { .. } | Op::TestP { .. } | Op::IsSpace { .. } | Op::ActiveMask { .. } => Class::Move,
         Op::Clock { .. } => Class::Move,
         Op::F32Bin(..) | Op::F32Un(..) | Op::F32Fma(..) => Class::Float,
-        Op::F64Bin(..) | Op::F64Un(..) | Op::F64Fma(..) => Class::Double,
+        Op::F64Bin(..) | Op::F64Un(..) | Op::F64Fma(..) | Op::F64Directed(..) => Class::Double,
         Op::Half(..) => Class::Half,
         Op::Hopper(op) => hopper_class(op),
         Op::Cvt(_) | Op::CvtFp8(_) | Op::CvtPack { .. } => Class::Convert,

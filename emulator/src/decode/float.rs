@@ -39,8 +39,8 @@ impl Decoder<'_> {
         let approx = mods.take("approx") | mods.take("full");
         let nan = mods.take("NaN");
         let m = mods.float();
-        if ty == Ty::F64 && (m.rnd != Rnd::Near || m.sat) {
-            return Err(mods.unknown("this rounding in double precision"));
+        if ty == Ty::F64 && m.rnd != Rnd::Near {
+            return self.directed(m.rnd, mods, ops).map(Some);
         }
         let d = self.dst_ty(ty, self.arg(mods, ops, 0)?, mods)?;
         if matches!(name, "fma" | "mad") {
@@ -225,5 +225,26 @@ impl Decoder<'_> {
             _ => return Err(mods.unknown(format!("conversion from {from:?} to {to:?}"))),
         };
         Ok(Some(Op::CvtFp8(cvt)))
+    }
+
+    /// Double precision, not rounded to nearest.
+    fn directed(&mut self, rnd: Rnd, mods: &Mods<'_>, ops: &[Operand]) -> Decoded<Op> {
+        let (op, n) = match mods.name() {
+            "add" => (Directed::Add, 2),
+            "sub" => (Directed::Sub, 2),
+            "mul" => (Directed::Mul, 2),
+            "fma" | "mad" => (Directed::Fma, 3),
+            "div" => (Directed::Div, 2),
+            "rcp" => (Directed::Rcp, 1),
+            "sqrt" => (Directed::Sqrt, 1),
+            _ => return Err(mods.unknown("this rounding in double precision")),
+        };
+        let d = self.dst(Bank::Wide, self.arg(mods, ops, 0)?, mods)?;
+        let first = self.s64(self.arg(mods, ops, 1)?, mods)?;
+        let mut s = [first; 3];
+        for (i, slot) in s.iter_mut().enumerate().take(n).skip(1) {
+            *slot = self.s64(self.arg(mods, ops, i + 1)?, mods)?;
+        }
+        Ok(Op::F64Directed(op, rnd, d, s))
     }
 }

@@ -84,6 +84,7 @@ pub(crate) fn decode(builder: &mut Builder, function: &Function) -> Decoded<Fram
     let line = body.last().map_or(function.line, |s| s.line);
     decoder.push(Op::Ret, 0, line)?;
     decoder.patch()?;
+    super::guess::relax(&mut decoder.builder.code[entry_pc as usize..], &decoder.frame.consts64);
     Ok(decoder.frame)
 }
 

@@ -39,6 +39,16 @@ impl Decoder<'_> {
         let name = mods.name();
         Ok(Some(match name {
             "mov" => self.mov(mods, ops)?,
+            "add" | "min" | "max" if matches!(mods.types(), [Ty::S16x2 | Ty::U16x2]) => {
+                let op = match (name, mods.ty(0)? == Ty::S16x2) {
+                    ("add", _) => Bin32::Add16x2,
+                    ("min", true) => Bin32::MinS16x2,
+                    ("min", false) => Bin32::MinU16x2,
+                    (_, true) => Bin32::MaxS16x2,
+                    (_, false) => Bin32::MaxU16x2,
+                };
+                self.bin32(op, Ty::B32, mods, ops)?
+            }
             "add" | "sub" if mods.types() == [Ty::S32] && mods.take("sat") => {
                 let op = if name == "add" { Bin32::AddSat } else { Bin32::SubSat };
                 self.bin32(op, Ty::S32, mods, ops)?
@@ -118,6 +128,10 @@ impl Decoder<'_> {
                 }
                 let op = if mods.ty(0)?.is_signed() { Bin32::SzextS } else { Bin32::SzextU };
                 self.bin32(op, Ty::B32, mods, ops)?
+            }
+            "vabsdiff4" if mods.types().len() == 3 => {
+                let adds = mods.take("add");
+                self.tri32(Tri32::AbsDiff4 { signed: mods.ty(1)?.is_signed(), adds }, mods, ops)?
             }
             "fns" => self.tri32(Tri32::Fns, mods, ops)?,
             "dp4a" | "dp2a" => {

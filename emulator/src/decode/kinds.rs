@@ -82,6 +82,11 @@ pub(crate) enum Bin32 {
     Shl16,
     ShrS16,
     Bmsk,
+    Add16x2,
+    MinS16x2,
+    MinU16x2,
+    MaxS16x2,
+    MaxU16x2,
     SzextS,
     SzextU,
 }
@@ -107,6 +112,11 @@ pub(crate) enum Tri32 {
     SadU,
     /// Mask, base, offset.
     Fns,
+    /// Byte by byte; the sum of all bytes on top of the third operand, if it is added.
+    AbsDiff4 {
+        signed: bool,
+        adds: bool,
+    },
     Dp4a {
         a_signed: bool,
         b_signed: bool,

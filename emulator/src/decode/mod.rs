@@ -8,6 +8,7 @@ mod class;
 mod control;
 mod float;
 pub(crate) mod func;
+mod guess;
 mod hopper;
 pub(crate) mod hopper_op;
 mod integer;

@@ -57,6 +57,18 @@ pub(crate) struct Cvt {
     pub(crate) relu: bool,
 }
 
+/// Double-precision operations that can round in any direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Directed {
+    Add,
+    Sub,
+    Mul,
+    Fma,
+    Div,
+    Rcp,
+    Sqrt,
+}
+
 /// 8-bit float formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fp8 {
@@ -431,6 +443,8 @@ pub(crate) enum Op {
     F64Bin(FBin, R, R, R),
     F64Un(FUn, R, R),
     F64Fma(R, [R; 3]),
+    /// Not to nearest; operands that do not count repeat the first.
+    F64Directed(Directed, Rnd, R, [R; 3]),
     Half(HalfInstr, R, [R; 3]),
     Cvt(Cvt),
     /// `cvt.rn.f16x2.f32 d, hi, lo`.

@@ -242,6 +242,11 @@ impl Warp {
             Bin32::MaxS16 => self.map2(m, d, a, b, |x, y| sx16(x).max(sx16(y)) as u32 & 0xffff),
             Bin32::Shl16 => self.map2(m, d, a, b, |x, y| if y > 15 { 0 } else { x << y & 0xffff }),
             Bin32::ShrS16 => self.map2(m, d, a, b, |x, y| (sx16(x) >> y.min(15)) as u32 & 0xffff),
+            Bin32::Add16x2 => self.map2(m, d, a, b, |x, y| bits::pairs(x, y, u16::wrapping_add)),
+            Bin32::MinS16x2 => self.map2(m, d, a, b, |x, y| bits::pairs(x, y, |p, q| (p as i16).min(q as i16) as u16)),
+            Bin32::MinU16x2 => self.map2(m, d, a, b, |x, y| bits::pairs(x, y, u16::min)),
+            Bin32::MaxS16x2 => self.map2(m, d, a, b, |x, y| bits::pairs(x, y, |p, q| (p as i16).max(q as i16) as u16)),
+            Bin32::MaxU16x2 => self.map2(m, d, a, b, |x, y| bits::pairs(x, y, u16::max)),
             Bin32::SzextS => self.map2(m, d, a, b, |x, y| bits::extend(x, y, true)),
             Bin32::SzextU => self.map2(m, d, a, b, |x, y| bits::extend(x, y, false)),
             Bin32::Bmsk => self.map2(m, d, a, b, |x, y| bfi(0, u64::MAX, x.min(255), y.min(255), 32) as u32),
@@ -273,6 +278,9 @@ impl Warp {
             Tri32::ShfRWrap => self.map3(m, d, s, |x, y, z| (funnel(x, y) >> (z & 31)) as u32),
             Tri32::ShfRClamp => self.map3(m, d, s, |x, y, z| (funnel(x, y) >> z.min(32)) as u32),
             Tri32::Lop3(table) => self.map3(m, d, s, |x, y, z| lop3(x, y, z, table)),
+            Tri32::AbsDiff4 { signed, adds } => {
+                self.map3(m, d, s, |x, y, z| bits::abs_diff_bytes((x, y), z, (signed, adds)));
+            }
             Tri32::Fns => self.map3(m, d, s, |x, y, z| bits::find_nth_set(x, y, z as i32)),
             Tri32::SadS => self.map3(m, d, s, |x, y, z| (x as i32).abs_diff(y as i32).wrapping_add(z)),
             Tri32::SadU => self.map3(m, d, s, |x, y, z| x.abs_diff(y).wrapping_add(z)),

@@ -22,6 +22,24 @@ pub(crate) fn extend(x: u32, bits: u32, signed: bool) -> u32 {
     }
 }
 
+/// A function of the low and of the high halves.
+#[inline(always)]
+pub(crate) fn pairs(a: u32, b: u32, f: impl Fn(u16, u16) -> u16) -> u32 {
+    u32::from(f(a as u16, b as u16)) | u32::from(f((a >> 16) as u16, (b >> 16) as u16)) << 16
+}
+
+/// `vabsdiff4`: distances of the four bytes, or their sum on top of `c` (PTX ISA 9.0, section 9.7.16.2).
+pub(crate) fn abs_diff_bytes((a, b): (u32, u32), c: u32, (signed, adds): (bool, bool)) -> u32 {
+    let wide = |byte: u8| if signed { i32::from(byte as i8) } else { i32::from(byte) };
+    let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
+    let distances = [0, 1, 2, 3].map(|i| wide(a[i]).abs_diff(wide(b[i])));
+    if adds {
+        distances.iter().fold(c, |sum, d| sum.wrapping_add(*d))
+    } else {
+        u32::from_le_bytes(distances.map(|d| d as u8))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,6 +54,13 @@ mod tests {
         assert_eq!(find_nth_set(mask, 0, 0), u32::MAX);
         assert_eq!(find_nth_set(mask, 0, 5), u32::MAX);
         assert_eq!(find_nth_set(u32::MAX, 40, i32::MIN), u32::MAX);
+    }
+
+    #[test]
+    fn bytes_differ_by_themselves() {
+        assert_eq!(abs_diff_bytes((0x01ff_0305, 0x0400_0303), 0, (false, false)), 0x03ff_0002);
+        assert_eq!(abs_diff_bytes((0x01ff_0305, 0x0400_0303), 7, (false, true)), 7 + 3 + 255 + 2);
+        assert_eq!(abs_diff_bytes((0xff, 1), 0, (true, false)), 2);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod call;
 mod clock;
 pub(crate) mod cluster;
 pub(crate) mod count;
+mod directed;
 mod flight;
 mod float;
 mod fp8;

@@ -17,6 +17,7 @@ use crate::decode::op::{MemOrder, Reach};
 pub(crate) struct Handoff {
     clock: Clock,
     fenced: [Clock; 2],
+    has_fenced: bool,
     proxied: Clock,
 }
 
@@ -24,7 +25,7 @@ impl Handoff {
     /// Nothing to pass on, for a barrier that no block owns.
     pub(crate) fn anywhere() -> Self {
         let clock = Clock::shared();
-        Handoff { fenced: [clock.clone(), clock.clone()], proxied: clock.clone(), clock }
+        Handoff { fenced: [clock.clone(), clock.clone()], has_fenced: false, proxied: clock.clone(), clock }
     }
 
     /// `who` got through `period`.
@@ -35,7 +36,7 @@ impl Handoff {
     /// Nothing to pass on, for a barrier of block `block`.
     pub(crate) fn new(block: u32) -> Self {
         let clock = Clock::of_block(block);
-        Handoff { fenced: [clock.clone(), clock.clone()], proxied: clock.clone(), clock }
+        Handoff { fenced: [clock.clone(), clock.clone()], has_fenced: false, proxied: clock.clone(), clock }
     }
 }
 
@@ -176,6 +177,7 @@ impl Order {
         self.period += 1;
         to.clock.join(&self.clock);
         to.proxied.join(&self.proxied);
+        to.has_fenced |= self.has_fenced;
         for (to, from) in to.fenced.iter_mut().zip(&self.fenced) {
             to.join(from);
         }
@@ -188,7 +190,7 @@ impl Order {
         for (to, from) in self.fenced.iter_mut().zip(&from.fenced) {
             to.join(from);
         }
-        self.has_fenced = true;
+        self.has_fenced |= from.has_fenced;
     }
 
     /// Whether a strong write without release semantics has anything to publish.

@@ -102,6 +102,7 @@ impl Env<'_> {
             Op::F64Fma(d, s) => {
                 warp.wide3(m, d, s, |x, y, z| f64::from_bits(x).mul_add(f64::from_bits(y), f64::from_bits(z)).to_bits())
             }
+            Op::F64Directed(op, rnd, d, s) => warp.f64_directed((op, rnd), m, d, s),
             Op::Half(h, d, s) => warp.half_op(h, m, d, s),
             Op::Cvt(c) => warp.cvt(c, m),
             Op::CvtPack { half, rnd, relu, d, hi, lo } => warp.cvt_pack((half, rnd, relu), m, d, hi, lo),

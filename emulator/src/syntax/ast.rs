@@ -27,6 +27,8 @@ pub enum Ty {
     E5m2,
     E4m3x2,
     E5m2x2,
+    S16x2,
+    U16x2,
     F32,
     F64,
     Pred,
@@ -57,6 +59,8 @@ impl Ty {
             "e5m2" => Ty::E5m2,
             "e4m3x2" => Ty::E4m3x2,
             "e5m2x2" => Ty::E5m2x2,
+            "s16x2" => Ty::S16x2,
+            "u16x2" => Ty::U16x2,
             "f32" => Ty::F32,
             "f64" => Ty::F64,
             "pred" => Ty::Pred,
@@ -69,7 +73,7 @@ impl Ty {
         match self {
             Ty::U8 | Ty::S8 | Ty::B8 | Ty::Pred | Ty::E4m3 | Ty::E5m2 => 1,
             Ty::U16 | Ty::S16 | Ty::B16 | Ty::F16 | Ty::Bf16 | Ty::E4m3x2 | Ty::E5m2x2 => 2,
-            Ty::U32 | Ty::S32 | Ty::B32 | Ty::F32 | Ty::F16x2 | Ty::Bf16x2 | Ty::Tf32 => 4,
+            Ty::U32 | Ty::S32 | Ty::B32 | Ty::F32 | Ty::F16x2 | Ty::Bf16x2 | Ty::Tf32 | Ty::S16x2 | Ty::U16x2 => 4,
             Ty::U64 | Ty::S64 | Ty::B64 | Ty::F64 => 8,
         }
     }

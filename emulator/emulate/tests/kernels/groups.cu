@@ -3,6 +3,7 @@
 #include <cooperative_groups/reduce.h>
 #include <cooperative_groups/scan.h>
 #include <cuda/barrier>
+#include <cuda/ptx>
 #include <cuda_pipeline.h>
 #include <mma.h>
 namespace cg = cooperative_groups;
@@ -158,4 +159,32 @@ __global__ void grid_rounds(int* a, int* b) {
     a[i] = b[i] + 1;
     grid.sync();
   }
+}
+
+// A tile in, one added, the tile out: once through cuda::ptx, once through the experimental names.
+namespace ptx = cuda::ptx;
+__global__ void add_one_tile(const __grid_constant__ CUtensorMap in, const __grid_constant__ CUtensorMap out, int x, int y) {
+  __shared__ alignas(128) int tile[8][16];
+#pragma nv_diag_suppress static_var_with_dynamic_init
+  __shared__ barrier bar;
+  if (threadIdx.x == 0) { init(&bar, blockDim.x); ptx::fence_proxy_async(ptx::space_shared); }
+  __syncthreads();
+  barrier::arrival_token token;
+  if (threadIdx.x == 0) {
+    const int coords[2] = {x + 16 * (int)blockIdx.x, y};
+    ptx::cp_async_bulk_tensor(ptx::space_cluster, ptx::space_global, &tile, &in, coords, cuda::device::barrier_native_handle(bar));
+    token = cuda::device::barrier_arrive_tx(bar, 1, sizeof(tile));
+  } else {
+    token = bar.arrive();
+  }
+  bar.wait(std::move(token));
+  for (int i = threadIdx.x; i < 128; i += blockDim.x) tile[i / 16][i % 16] += 1;
+  ptx::fence_proxy_async(ptx::space_shared);
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    cde::cp_async_bulk_tensor_2d_shared_to_global(&out, x + 16 * blockIdx.x, y, &tile);
+    ptx::cp_async_bulk_commit_group();
+    ptx::cp_async_bulk_wait_group_read(ptx::n32_t<0>());
+  }
+  if (threadIdx.x == 0) (&bar)->~barrier();
 }

@@ -188,7 +188,7 @@ __global__ void wide_atomics(unsigned long long* slots, double* sum, const unsig
   atomicMax(&slots[1], in[i]);
   atomicMin(&slots[2], in[i]);
   atomicXor(&slots[3], in[i]);
-  unsigned long long old = *(volatile unsigned long long*)&slots[4], seen;
+  unsigned long long old = slots[4], seen;
   do { seen = old; old = atomicCAS(&slots[4], seen, seen + (in[i] & 7)); } while (seen != old);
   atomicAdd(sum, 0.5);
 }

@@ -159,7 +159,7 @@ pub fn cached_inputs(ids: &[i32], cached: &CachedRows) -> Tensors {
 
 /// Caches of a decoder before the first token.
 pub fn empty_caches(config: &LlamaConfig, slots: usize) -> Tensors {
-    let shape = [slots, 2, config.num_key_value_heads, config.head_dim()];
+    let shape = [2, slots, config.num_key_value_heads, config.head_dim()];
     let empty = Tensor::from_f32(&shape, &vec![0.0; shape.iter().product()]).unwrap();
     (0..config.num_hidden_layers).map(|l| (names::cache(l), empty.clone())).collect()
 }
