@@ -9,7 +9,7 @@ use enel_bundle::{
 use enel_codegen::render;
 use enel_nvrtc::{Arch, Limits, Unit, gate};
 use enel_types::{BinaryOp, DType, UnaryOp};
-use support::build::*;
+use enel_verify::build::*;
 
 fn any_size(max: i64) -> Dynamic {
     Dynamic { max, multiple: 1 }

@@ -5,13 +5,9 @@ mod support;
 use enel_bundle::{Acc, AccOp, Body, ContractBody, Desc, Extent, Instr, KnnBody, MapBody, Program, ReduceBody, Store};
 use enel_codegen::render;
 use enel_types::{BinaryOp, DType};
-use support::build::*;
-use support::data::Data;
-use support::eval::Precision;
-use support::{Case, Near, check};
-
-const F32: Near = Near::Float { low: Precision::Single, slack: 2e-6 };
-const BF16: Near = Near::Float { low: Precision::Bf16, slack: 2e-6 };
+use enel_verify::build::*;
+use enel_verify::{BF16, Case, Data, F32, Near};
+use support::check;
 
 /// `out = x + x` over a dynamic number of elements.
 fn doubled(n: i64, seed: u64) -> Case {

@@ -4,9 +4,9 @@ mod support;
 
 use enel_bundle::{Body, Instr, Kind, MapBody, Program, Reg, Store};
 use enel_types::{BinaryOp, DType, UnaryOp};
-use support::build::*;
-use support::data::Data;
-use support::{Case, Near};
+use enel_verify::build::*;
+use enel_verify::{Case, Data, Near};
+use support::check_one;
 
 /// A map of `n` points whose inputs are `inputs`, one buffer each, and whose stores are `values` of the program.
 fn map_case(inputs: Vec<Data>, program: Program, values: &[(Reg, DType)]) -> Case {
@@ -64,7 +64,7 @@ fn float_operations_are_exact_where_they_can_be() {
         out.push((p.push(Instr::Binary(op, a, b)), DType::Bool));
     }
     let floats = |v| Data::float(DType::F32, v);
-    map_case(vec![floats(x), floats(y)], p, &out).check(Near::Exact).unwrap();
+    check_one(&map_case(vec![floats(x), floats(y)], p, &out), Near::Exact).unwrap();
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn functions_are_accurate() {
         let value = p.push(Instr::Unary(op, a));
         let x = Data::float(DType::F32, (0..200).map(|_| low + (high - low) * (random.unit() + 1.0) / 2.0));
         // Two units in the last place of the result, the bound CUDA documents for these or less.
-        map_case(vec![x], p, &[(value, DType::F32)]).check(Near::Relative(2.4e-7)).unwrap();
+        check_one(&map_case(vec![x], p, &[(value, DType::F32)]), Near::Relative(2.4e-7)).unwrap();
     }
     let mut p = Program::new();
     let (a, b) = (input(&mut p, 0), input(&mut p, 1));
@@ -93,7 +93,7 @@ fn functions_are_accurate() {
     let mut random = Random(2);
     let x = Data::float(DType::F32, (0..200).map(|_| 1.0 + random.unit() * 0.9));
     let y = random.data(DType::F32, 200);
-    map_case(vec![x, y], p, &[(value, DType::F32)]).check(Near::Relative(4.8e-7)).unwrap();
+    check_one(&map_case(vec![x, y], p, &[(value, DType::F32)]), Near::Relative(4.8e-7)).unwrap();
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn integer_operations_wrap_and_never_trap() {
             out.push((p.push(Instr::Binary(op, a, three)), DType::I64));
         }
         let ints = |v| Data::int(dtype, v);
-        map_case(vec![ints(x), ints(y)], p, &out).check(Near::Exact).unwrap();
+        check_one(&map_case(vec![ints(x), ints(y)], p, &out), Near::Exact).unwrap();
     }
 }
 
@@ -157,7 +157,7 @@ fn casts_saturate_wrap_and_round() {
             let not = p.push(Instr::Unary(UnaryOp::Not, a));
             out.push((p.push(Instr::Select(not, out[0].0, out[1].0)), DType::F32));
         }
-        map_case(vec![data], p, &out).check(Near::Exact).unwrap();
+        check_one(&map_case(vec![data], p, &out), Near::Exact).unwrap();
     }
 }
 
@@ -166,7 +166,7 @@ fn every_dtype_survives_load_and_store() {
     for dtype in DType::ALL {
         let mut p = Program::new();
         let a = input(&mut p, 0);
-        map_case(vec![Random(3).data(dtype, 70)], p, &[(a, dtype)]).check(Near::Exact).unwrap();
+        check_one(&map_case(vec![Random(3).data(dtype, 70)], p, &[(a, dtype)]), Near::Exact).unwrap();
     }
 }
 
@@ -243,7 +243,7 @@ fn random_programs_mean_what_they_say() {
             };
             out.push((Reg(at as u32), dtype));
         }
-        map_case(inputs, p, &out).check(Near::Exact).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        check_one(&map_case(inputs, p, &out), Near::Exact).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
     }
 }
 

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("enel-nvrtc", Some(&[])),
     ("enel-lower", Some(&["enel-ir", "enel-types", "enel-passes", "enel-bundle"])),
     ("enel-codegen", Some(&["enel-ir", "enel-types", "enel-passes", "enel-bundle", "enel-nvrtc"])),
+    ("enel-verify", Some(&["enel-types", "enel-bundle"])),
     ("enel-emulator", Some(&[])),
     ("enel-emulate", Some(&["enel-emulator", "enel-nvrtc"])),
     ("enel-runtime", Some(&["enel-types", "enel-bundle", "enel-emulator"])),

@@ -1,7 +1,7 @@
 //! `enel-compile`: compile, inspect and run graphs; no GPU needed.
 
 use clap::{Parser, Subcommand};
-use enel_cli::compile::{build, emulate, inspect, run, toolchain};
+use enel_cli::compile::{build, emulate, inspect, run, toolchain, verify};
 use std::process::ExitCode;
 
 /// Compiles tensor graphs to kernels and plans, and runs them.
@@ -17,6 +17,7 @@ enum Command {
     Build(build::BuildArgs),
     Inspect(inspect::InspectArgs),
     Run(run::RunArgs),
+    Verify(verify::VerifyArgs),
     Emulate(Box<emulate::EmulateArgs>),
     /// The CUDA compiler library: show what is found, or install it.
     #[command(subcommand)]
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::build(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Run(args) => run::run(&args),
+        Command::Verify(args) => verify::verify(&args),
         Command::Emulate(args) => emulate::emulate(&args),
         Command::Toolchain(command) => toolchain::toolchain(&command),
     })

@@ -6,6 +6,7 @@ pub mod emulate;
 pub mod inspect;
 pub mod run;
 pub mod toolchain;
+pub mod verify;
 
 use clap::{Args, ValueEnum};
 use enel_lower::FrontConfig;

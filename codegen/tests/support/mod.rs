@@ -2,16 +2,11 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each suite uses its part, and a test may stop at once")]
 
-pub(crate) mod build;
-pub(crate) mod data;
-pub(crate) mod eval;
-
-use data::Data;
-use enel_bundle::{Access, Desc};
+use enel_bundle::Access;
 use enel_codegen::{Rendered, render};
 use enel_emulator::{Arg, Launch, Memory, Module, Options};
 use enel_nvrtc::{Arch, Compiler, Search, Unit, locate};
-use eval::{Precision, evaluate};
+use enel_verify::{Case, Data, Near};
 use std::sync::OnceLock;
 
 /// The compiler of this machine; without one `None` and a printed line, or a failure where `CI=true`.
@@ -27,24 +22,6 @@ pub(crate) fn compiler() -> Option<&'static Compiler> {
         println!("skipped: no NVRTC");
     }
     found.as_ref()
-}
-
-/// One call: a Desc, its sizes, and what its buffers hold before.
-pub(crate) struct Case {
-    pub(crate) desc: Desc,
-    pub(crate) sizes: Vec<i64>,
-    pub(crate) buffers: Vec<Data>,
-}
-
-/// How near the result has to be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Near {
-    /// Equal bits (all NaNs are one).
-    Exact,
-    /// `|out - ref64| <= 2 |low - ref64| + slack * (scale of the reference)`, over the maximum of each buffer.
-    Float { low: Precision, slack: f64 },
-    /// `|out - ref64| <= bound * |ref64|`, each element by itself.
-    Relative(f64),
 }
 
 /// Runs `cases` as the parts of one kernel on the emulator; what each part's buffers hold after.
@@ -121,62 +98,7 @@ pub(crate) fn check(cases: &[(&Case, Near)]) -> Result<(), String> {
     Ok(())
 }
 
-impl Case {
-    /// Runs and compares it as a kernel of its own.
-    pub(crate) fn check(&self, near: Near) -> Result<(), String> {
-        check(&[(self, near)])
-    }
-
-    fn compare(&self, got: &[Data], near: Near) -> Result<(), String> {
-        let reference = evaluate(&self.desc, &self.sizes, &self.buffers, Precision::Double);
-        let low = match near {
-            Near::Exact | Near::Relative(_) => evaluate(&self.desc, &self.sizes, &self.buffers, Precision::Single),
-            Near::Float { low, .. } => evaluate(&self.desc, &self.sizes, &self.buffers, low),
-        };
-        for (n, role) in self.desc.buffers.iter().enumerate() {
-            if role.access != Access::Read {
-                compare(&got[n], &reference[n], &low[n], near).map_err(|e| format!("buffer {n}: {e}"))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn compare(got: &Data, reference: &Data, low: &Data, near: Near) -> Result<(), String> {
-    let (got, reference, low) = match (got, reference, low) {
-        (Data::Int(_, got), Data::Int(_, reference), _) => {
-            return match got.iter().zip(reference).position(|(x, y)| x != y) {
-                None => Ok(()),
-                Some(at) => Err(format!("element {at}: {}, expected {}", got[at], reference[at])),
-            };
-        }
-        (Data::Float(_, got), Data::Float(_, reference), Data::Float(_, low)) => (got, reference, low),
-        other => return Err(format!("{other:?}")),
-    };
-    if let Near::Relative(bound) = near {
-        return match got
-            .iter()
-            .zip(reference)
-            .position(|(x, y)| (x - y).abs() > bound * y.abs() || x.is_nan() != y.is_nan())
-        {
-            None => Ok(()),
-            Some(at) => Err(format!("element {at}: {}, expected {}", got[at], reference[at])),
-        };
-    }
-    let Near::Float { slack, .. } = near else {
-        return match got.iter().zip(low).position(|(x, y)| x != y && !(x.is_nan() && y.is_nan())) {
-            None => Ok(()),
-            Some(at) => Err(format!("element {at}: {}, expected {}", got[at], low[at])),
-        };
-    };
-    let finite = |x: &f64| x.is_finite();
-    let scale = reference.iter().copied().filter(finite).fold(0.0, |m: f64, x| m.max(x.abs()));
-    let loss = low.iter().zip(reference).map(|(x, y)| (x - y).abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
-    for (at, (x, y)) in got.iter().zip(reference).enumerate() {
-        let same = x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= 2.0 * loss + slack * scale;
-        if !same {
-            return Err(format!("element {at}: {x}, expected {y} within {}", 2.0 * loss + slack * scale));
-        }
-    }
-    Ok(())
+/// Runs and compares `case` as a kernel of its own.
+pub(crate) fn check_one(case: &Case, near: Near) -> Result<(), String> {
+    check(&[(case, near)])
 }

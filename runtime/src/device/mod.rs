@@ -7,6 +7,7 @@ mod cpu;
 mod cuda;
 mod emulated;
 mod images;
+mod once;
 
 pub use emulated::{Emulation, LaunchLog};
 

@@ -1,16 +1,20 @@
-//! The meaning of a Desc, one element at a time, straight from the documentation of its body. Independent of codegen.
+//! What does a Desc mean? One element at a time, straight from the documentation of its body; nothing is shared with a device.
+//!
+//! Law: a Desc that `check_desc` accepts never panics here: what its programs read outside their buffers is an error.
 
-use super::data::Data;
+use crate::data::Data;
 use enel_bundle::{
     AccOp, AttentionBody, Body, ContractBody, Desc, Extent, FpsBody, Instr, KnnBody, MapBody, Program, ReduceBody, Reg,
     ScatterBody, ScatterMode, Store, TopKBody,
 };
 use enel_types::{BinaryOp, DType, UnaryOp};
+use std::cell::Cell;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 /// In what floats are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Precision {
+pub enum Precision {
     /// The reference.
     Double,
     /// Every result rounded to f32: what an honest kernel may lose.
@@ -19,21 +23,51 @@ pub(crate) enum Precision {
     Bf16,
 }
 
+/// Why a call has no meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EvalError {
+    /// A program reads or writes outside its buffer.
+    #[error("element {index} of buffer {buffer}, which holds {len}")]
+    Outside {
+        /// Buffer of the Desc.
+        buffer: u32,
+        /// The element.
+        index: i64,
+        /// Elements of the buffer.
+        len: usize,
+    },
+    /// A token sees rows that are not there.
+    #[error("token {token} sees rows {low} to {high} of {keys}")]
+    Ranges {
+        /// The token.
+        token: i64,
+        /// First row.
+        low: i64,
+        /// One past the last.
+        high: i64,
+        /// Rows there are.
+        keys: i64,
+    },
+    /// The family is not defined at these sizes.
+    #[error("{0}")]
+    Sizes(&'static str),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum V {
+enum V {
     F(f64),
     I(i64),
     B(bool),
 }
 
 impl V {
-    pub(crate) fn f(self) -> f64 {
+    fn f(self) -> f64 {
         match self {
             V::F(x) => x,
             other => panic!("{other:?} is no float"),
         }
     }
-    pub(crate) fn i(self) -> i64 {
+    fn i(self) -> i64 {
         match self {
             V::I(x) => x,
             other => panic!("{other:?} is no integer"),
@@ -42,16 +76,24 @@ impl V {
 }
 
 /// One call of a Desc.
-pub(crate) struct Eval<'a> {
-    desc: &'a Desc,
+struct Eval<'a> {
     sizes: &'a [i64],
     buffers: Vec<Data>,
     precision: Precision,
+    /// The first thing that has no meaning; what follows it is not used.
+    fault: Cell<Option<EvalError>>,
 }
 
 /// All buffers after the call.
-pub(crate) fn evaluate(desc: &Desc, sizes: &[i64], buffers: &[Data], precision: Precision) -> Vec<Data> {
-    let mut eval = Eval { desc, sizes, buffers: buffers.to_vec(), precision };
+///
+/// # Errors
+/// [`EvalError`] when the sizes, or what the buffers hold, give it no meaning.
+///
+/// # Panics
+/// When `check_desc` refuses the Desc, or `sizes` and `buffers` are not as many as it has, or of other dtypes.
+pub fn evaluate(desc: &Desc, sizes: &[i64], buffers: &[Data], precision: Precision) -> Result<Vec<Data>, EvalError> {
+    defined(desc, sizes)?;
+    let mut eval = Eval { sizes, buffers: buffers.to_vec(), precision, fault: Cell::new(None) };
     match &desc.body {
         Body::Map(body) => eval.map(body),
         Body::Reduce(body) => eval.reduce(body),
@@ -62,7 +104,63 @@ pub(crate) fn evaluate(desc: &Desc, sizes: &[i64], buffers: &[Data], precision: 
         Body::TopK(body) => eval.top_k(body),
         Body::Scatter(body) => eval.scatter(body),
     }
-    eval.buffers
+    match eval.fault.get() {
+        Some(fault) => Err(fault),
+        None => Ok(eval.buffers),
+    }
+}
+
+/// Points of a space, saturating.
+fn count(axes: &[Extent], sizes: &[i64]) -> u64 {
+    axes.iter().map(|e| u64::try_from(e.value(sizes)).unwrap_or(0)).fold(1, u64::saturating_mul)
+}
+
+/// Scalar instructions of one evaluation, roughly: what it costs. Saturates.
+pub fn work(desc: &Desc, sizes: &[i64]) -> u64 {
+    let of = |axes: &[&[Extent]]| axes.iter().map(|axes| count(axes, sizes)).fold(1, u64::saturating_mul);
+    let times = |points: u64, programs: &[&Program]| {
+        points.saturating_mul(programs.iter().map(|p| p.instrs().len() as u64 + 2).sum())
+    };
+    let one = |e: Extent| count(&[e], sizes);
+    match &desc.body {
+        Body::Map(b) => times(of(&[&b.space]), &[&b.program]),
+        Body::Reduce(b) => times(of(&[&b.outer, &b.inner]), &[&b.element]),
+        Body::Contract(b) => times(of(&[&b.batch, &b.rows, &b.cols, &b.summed]), &[&b.lhs.program, &b.rhs.program])
+            .saturating_add(times(of(&[&b.batch, &b.rows, &b.cols]), &[&b.epilogue])),
+        Body::Attention(b) => {
+            let points = [one(b.tokens), one(b.keys), b.heads.unsigned_abs(), b.head_size.unsigned_abs()];
+            times(points.into_iter().fold(1, u64::saturating_mul), &[&b.k.program, &b.v.program])
+        }
+        Body::Fps(b) => of(&[&[b.batch, b.points, b.n]]).saturating_mul(8),
+        Body::Knn(b) => {
+            let loads = times(of(&[&[b.batch, b.points, Extent::Const(3)]]), &[&b.point.program]);
+            of(&[&[b.batch, b.queries, b.points]]).saturating_mul(64).saturating_add(loads)
+        }
+        Body::TopK(b) => times(of(&[&b.outer, &[b.n]]), &[&b.value.program]).saturating_mul(4),
+        Body::Scatter(b) => times(of(&[&b.prefix, &b.index_space, &b.suffix]), &[&b.rows.program]),
+    }
+}
+
+/// Whether the family is defined at these sizes.
+fn defined(desc: &Desc, sizes: &[i64]) -> Result<(), EvalError> {
+    let value = |e: Extent| e.value(sizes);
+    let rule = match &desc.body {
+        Body::Reduce(b) if count(&b.inner, sizes) == 0 => "nothing is combined",
+        Body::Contract(b) if b.fold.is_some() && count(&b.rows, sizes) == 0 => "no rows are folded",
+        Body::Attention(b) if b.groups == 0 || b.heads % b.groups != 0 => "heads do not share groups evenly",
+        Body::Fps(b) if value(b.points) == 0 && value(b.n) > 0 => "points of an empty cloud",
+        Body::Knn(b) if value(b.k) > value(b.points) => "more neighbours than points",
+        Body::TopK(b) if value(b.k) > value(b.n) => "more ranks than elements",
+        Body::Map(_)
+        | Body::Reduce(_)
+        | Body::Contract(_)
+        | Body::Attention(_)
+        | Body::Fps(_)
+        | Body::Knn(_)
+        | Body::TopK(_)
+        | Body::Scatter(_) => return Ok(()),
+    };
+    Err(EvalError::Sizes(rule))
 }
 
 impl Eval<'_> {
@@ -84,6 +182,31 @@ impl Eval<'_> {
         })
     }
 
+    fn note(&self, fault: EvalError) {
+        if self.fault.get().is_none() {
+            self.fault.set(Some(fault));
+        }
+    }
+
+    /// Element `index` of a buffer, if it is there; notes it otherwise.
+    fn place(&self, buffer: u32, index: i64) -> Option<usize> {
+        let len = self.buffers[buffer as usize].len();
+        let found = usize::try_from(index).ok().filter(|at| *at < len);
+        if found.is_none() {
+            self.note(EvalError::Outside { buffer, index, len });
+        }
+        found
+    }
+
+    fn load(&self, buffer: u32, index: i64) -> V {
+        let at = self.place(buffer, index);
+        match &self.buffers[buffer as usize] {
+            Data::Float(_, x) => V::F(at.map_or(0.0, |at| x[at])),
+            Data::Int(DType::Bool, x) => V::B(at.is_some_and(|at| x[at] != 0)),
+            Data::Int(_, x) => V::I(at.map_or(0, |at| x[at])),
+        }
+    }
+
     fn run(&self, program: &Program, coordinates: &[i64], accs: &[V]) -> Vec<V> {
         let mut regs: Vec<V> = Vec::new();
         for instr in program.instrs() {
@@ -94,11 +217,7 @@ impl Eval<'_> {
                 Instr::Int(x) => V::I(x),
                 Instr::Bool(x) => V::B(x),
                 Instr::Size(n) => V::I(self.sizes[n as usize]),
-                Instr::Load { buffer, index } => match &self.buffers[buffer as usize] {
-                    Data::Float(_, x) => V::F(x[at(index).i() as usize]),
-                    Data::Int(DType::Bool, x) => V::B(x[at(index).i() as usize] != 0),
-                    Data::Int(_, x) => V::I(x[at(index).i() as usize]),
-                },
+                Instr::Load { buffer, index } => self.load(buffer, at(index).i()),
                 Instr::Acc(n) => accs[n as usize],
                 Instr::Unary(op, x) => match at(x) {
                     V::F(x) => V::F(self.round(float_unary(op, x))),
@@ -161,12 +280,13 @@ impl Eval<'_> {
 
     fn store(&mut self, stores: &[Store], regs: &[V]) {
         for store in stores {
-            let at = regs[store.index.0 as usize].i() as usize;
+            let at = regs[store.index.0 as usize].i();
             self.put(store.buffer, at, regs[store.value.0 as usize]);
         }
     }
 
-    fn put(&mut self, buffer: u32, at: usize, value: V) {
+    fn put(&mut self, buffer: u32, index: i64, value: V) {
+        let Some(at) = self.place(buffer, index) else { return };
         match (&mut self.buffers[buffer as usize], value) {
             (Data::Float(dtype, out), V::F(x)) => out[at] = dtype.round(x),
             (Data::Int(dtype, out), V::I(x)) => out[at] = dtype.wrap(x),
@@ -193,8 +313,8 @@ impl Eval<'_> {
             (AccOp::Prod, V::I(_)) => V::I(values.iter().fold(1, |s, x| s.wrapping_mul(x.i()))),
             (AccOp::Max, V::F(_)) => V::F(floats().fold(f64::NEG_INFINITY, larger)),
             (AccOp::Min, V::F(_)) => V::F(floats().fold(f64::INFINITY, smaller)),
-            (AccOp::Max, V::I(_)) => V::I(values.iter().map(|v| v.i()).max().unwrap()),
-            (AccOp::Min, V::I(_)) => V::I(values.iter().map(|v| v.i()).min().unwrap()),
+            (AccOp::Max, V::I(_)) => V::I(values.iter().map(|v| v.i()).max().unwrap_or(i64::MIN)),
+            (AccOp::Min, V::I(_)) => V::I(values.iter().map(|v| v.i()).min().unwrap_or(i64::MAX)),
             (AccOp::Max, V::B(_)) => V::B(values.contains(&V::B(true))),
             (AccOp::Min, V::B(_)) => V::B(!values.contains(&V::B(false))),
             (AccOp::ArgMax | AccOp::ArgMin, _) => {
@@ -289,6 +409,10 @@ impl Eval<'_> {
         let mut results = Vec::new();
         for t in 0..body.tokens.value(self.sizes) {
             let (low, high) = (value(&body.low, &[t]).i(), value(&body.high, &[t]).i());
+            let keys = body.keys.value(self.sizes);
+            if low < high && (low < 0 || high > keys) {
+                return self.note(EvalError::Ranges { token: t, low, high, keys });
+            }
             for h in 0..body.heads {
                 let g = h * body.groups / body.heads;
                 let op = |x: f64| if body.bf16 { self.operand(x) } else { x };
@@ -327,11 +451,12 @@ impl Eval<'_> {
             let mut nearest = vec![f32::INFINITY; points.len()];
             let mut at = 0;
             for j in 0..n {
-                self.put(body.out, (b * n + j) as usize, V::I(at as i64));
+                self.put(body.out, b * n + j, V::I(at as i64));
                 for (d, p) in nearest.iter_mut().zip(&points) {
                     *d = d.min(distance(*p, points[at]));
                 }
-                at = (0..points.len()).rev().max_by(|x, y| nearest[*x].total_cmp(&nearest[*y])).unwrap();
+                let farthest = (0..points.len()).rev().max_by(|x, y| nearest[*x].total_cmp(&nearest[*y]));
+                at = farthest.unwrap_or(0);
             }
         }
     }
@@ -345,7 +470,7 @@ impl Eval<'_> {
                 let mut order: Vec<usize> = (0..points.len()).collect();
                 order.sort_by(|x, y| distance(query, points[*x]).total_cmp(&distance(query, points[*y])));
                 for j in 0..k {
-                    self.put(body.out, ((b * nq + g) * k + j) as usize, V::I(order[j as usize] as i64));
+                    self.put(body.out, (b * nq + g) * k + j, V::I(order[j as usize] as i64));
                 }
             }
         }
@@ -366,7 +491,7 @@ impl Eval<'_> {
                 if body.largest { natural.reverse() } else { natural }
             });
             for j in 0..k {
-                self.put(body.out, row * k as usize + j as usize, V::I(order[j as usize] as i64));
+                self.put(body.out, row as i64 * k + j, V::I(order[j as usize] as i64));
             }
         }
     }
@@ -375,7 +500,7 @@ impl Eval<'_> {
         let (extent, suffix) = (body.extent.value(self.sizes), self.points(&body.suffix));
         for (p, prefix) in self.points(&body.prefix).iter().enumerate() {
             // Sums live in full precision until the row is done.
-            let mut sums: std::collections::BTreeMap<usize, V> = std::collections::BTreeMap::new();
+            let mut sums: BTreeMap<i64, V> = BTreeMap::new();
             for i in self.points(&body.index_space) {
                 let at = [&prefix[..body.batch as usize], &i[..]].concat();
                 let to = self.run(&body.index.program, &at, &[])[body.index.reg.0 as usize].i();
@@ -385,11 +510,8 @@ impl Eval<'_> {
                 for (s, suffix_point) in suffix.iter().enumerate() {
                     let regs = self.run(&body.rows.program, &[&prefix[..], &i, suffix_point].concat(), &[]);
                     let value = regs[body.rows.reg.0 as usize];
-                    let cell = (p * extent as usize + to as usize) * suffix.len() + s;
-                    let old = sums.get(&cell).copied().unwrap_or_else(|| match &self.buffers[body.out as usize] {
-                        Data::Float(_, x) => V::F(x[cell]),
-                        Data::Int(_, x) => V::I(x[cell]),
-                    });
+                    let cell = (p as i64 * extent + to) * suffix.len() as i64 + s as i64;
+                    let old = sums.get(&cell).copied().unwrap_or_else(|| self.load(body.out, cell));
                     let new = match (body.mode, old, value) {
                         (ScatterMode::Set, _, value) => value,
                         (ScatterMode::Add, V::F(x), V::F(y)) => V::F(self.round(x + y)),
@@ -406,7 +528,7 @@ impl Eval<'_> {
     }
 }
 
-pub(crate) fn distance(p: [f32; 3], q: [f32; 3]) -> f32 {
+fn distance(p: [f32; 3], q: [f32; 3]) -> f32 {
     let [dx, dy, dz] = [p[0] - q[0], p[1] - q[1], p[2] - q[2]];
     dz.mul_add(dz, dy.mul_add(dy, dx * dx))
 }

@@ -1,10 +1,10 @@
-//! Buffers of a test: values on the host, bytes on the emulated device.
+//! What does a buffer hold? Values on the host, bytes on a device.
 
 use enel_types::DType;
 
 /// The elements of one buffer.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Data {
+pub enum Data {
     /// Float dtypes, as they read back.
     Float(DType, Vec<f64>),
     /// Integer dtypes and bool.
@@ -13,33 +13,42 @@ pub(crate) enum Data {
 
 impl Data {
     /// Rounds to storage.
-    pub(crate) fn float(dtype: DType, values: impl IntoIterator<Item = f64>) -> Data {
+    pub fn float(dtype: DType, values: impl IntoIterator<Item = f64>) -> Data {
         Data::Float(dtype, values.into_iter().map(|x| dtype.round(x)).collect())
     }
 
-    pub(crate) fn int(dtype: DType, values: impl IntoIterator<Item = i64>) -> Data {
+    /// Wraps to storage.
+    pub fn int(dtype: DType, values: impl IntoIterator<Item = i64>) -> Data {
         Data::Int(dtype, values.into_iter().map(|x| dtype.wrap(x)).collect())
     }
 
     /// `n` zeros.
-    pub(crate) fn zeros(dtype: DType, n: usize) -> Data {
+    pub fn zeros(dtype: DType, n: usize) -> Data {
         if dtype.is_float() { Data::Float(dtype, vec![0.0; n]) } else { Data::Int(dtype, vec![0; n]) }
     }
 
-    pub(crate) fn dtype(&self) -> DType {
+    /// Storage type.
+    pub fn dtype(&self) -> DType {
         match self {
             Data::Float(dtype, _) | Data::Int(dtype, _) => *dtype,
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
         match self {
             Data::Float(_, x) => x.len(),
             Data::Int(_, x) => x.len(),
         }
     }
 
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    /// True without elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// As a device holds it, little-endian.
+    pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Data::Float(DType::BF16, x) => {
                 x.iter().flat_map(|x| half::bf16::from_f64(*x).to_bits().to_le_bytes()).collect()
@@ -52,7 +61,8 @@ impl Data {
         }
     }
 
-    pub(crate) fn from_bytes(dtype: DType, bytes: &[u8]) -> Data {
+    /// The reverse of [`Data::to_bytes`]; bytes of a last broken element are ignored.
+    pub fn from_bytes(dtype: DType, bytes: &[u8]) -> Data {
         let pieces = bytes.chunks_exact(dtype.size_bytes());
         let bits = |c: &[u8]| c.iter().rev().fold(0u64, |bits, b| bits << 8 | u64::from(*b));
         match dtype {

@@ -1,0 +1,95 @@
+//! How does a drawn call run on a device? As a kernel of a bundle: its own, compiled for the device, or one that is there.
+
+use crate::compile::toolchain;
+use crate::device;
+use anyhow::{Context, Result, bail};
+use enel_bundle::{Bundle, Desc, Kernel};
+use enel_codegen::{Forge, add_images};
+use enel_nvrtc::{Arch, Cache, Compiler, Finished, locate};
+use enel_runtime::{Device, DeviceError};
+use enel_verify::{Case, Data};
+use std::num::NonZeroUsize;
+
+/// A device, and what compiles kernels for it.
+pub struct Runner {
+    device: Device,
+    targets: Vec<Arch>,
+    forge: Option<(Compiler, Option<Cache>)>,
+    /// A fault in a kernel ends a CUDA context: whatever ran on it afterwards would fail for that alone.
+    lost: bool,
+}
+
+impl Runner {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// A device that is not there.
+    pub fn open(spec: &str) -> Result<Runner> {
+        let device = Device::open(spec)?;
+        let all = device::targets(&device);
+        // Of machine code only what this card runs is compiled.
+        let own = |target: &Arch| (*target == Arch::SM_90A) == device.name().contains("sm_90");
+        let targets = if all.len() > 1 { all.into_iter().filter(own).collect() } else { all };
+        Ok(Runner { device, targets, forge: None, lost: false })
+    }
+
+    /// How the device calls itself.
+    pub fn device_name(&self) -> String {
+        self.device.name()
+    }
+
+    /// True once a kernel has ended the device.
+    pub const fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Opens the compiler library, where the device needs one.
+    ///
+    /// # Errors
+    /// There is none; the message names the command that installs it.
+    pub fn prepare(&mut self) -> Result<()> {
+        if !self.targets.is_empty() && self.forge.is_none() {
+            let compiler = Compiler::open(&locate(&toolchain::search())?)?;
+            let cache = device::cache_dir().map(|dir| Cache::open(&dir.join("kernels"))).transpose()?;
+            self.forge = Some((compiler, cache));
+        }
+        Ok(())
+    }
+
+    /// A bundle of one kernel that computes `desc` on this device.
+    ///
+    /// # Errors
+    /// No compiler library, or a kernel that does not compile.
+    pub fn compile(&mut self, desc: &Desc) -> Result<Bundle> {
+        self.prepare()?;
+        let kernel = Kernel::new(desc.body.family().to_owned(), [desc.clone()]);
+        let mut bundle = Bundle { kernels: vec![kernel], ..Bundle::default() };
+        if let Some((compiler, cache)) = &self.forge {
+            let quiet = |_: Finished<'_>| {};
+            let forge = Forge { compiler, cache: cache.as_ref(), threads: NonZeroUsize::MIN, progress: &quiet };
+            add_images(&mut bundle, &self.targets, &forge)?;
+        }
+        Ok(bundle)
+    }
+
+    /// Runs kernel number `kernel` of `bundle` once on the parts' data; what each part's buffers hold after.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn run(&mut self, bundle: &Bundle, kernel: usize, parts: &[&Case]) -> Result<Vec<Vec<Data>>> {
+        if self.lost {
+            bail!("the device is lost since a kernel failed on it");
+        }
+        let mut bytes: Vec<Vec<u8>> = parts.iter().flat_map(|part| &part.buffers).map(Data::to_bytes).collect();
+        let sizes: Vec<i64> = parts.iter().flat_map(|part| &part.sizes).copied().collect();
+        if let Err(error) = self.device.run_kernel(bundle, kernel, &mut bytes, &sizes) {
+            self.lost = matches!(error, DeviceError::Driver { .. });
+            return Err(error).context("it did not run");
+        }
+        let mut bytes = bytes.iter();
+        let back = |part: &&Case| {
+            part.buffers.iter().zip(bytes.by_ref()).map(|(data, bytes)| Data::from_bytes(data.dtype(), bytes)).collect()
+        };
+        Ok(parts.iter().map(back).collect())
+    }
+}
