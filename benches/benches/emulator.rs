@@ -156,8 +156,9 @@ fn main() {
             let rate = |time: Duration| lanes as f64 / time.as_secs_f64() / 1e6;
             let ms = wall.as_secs_f64() * 1e3;
             // Other threads' time on a core is not this thread's.
-            let alone = if options.threads == 1 || options.checks.races { rate(core) } else { f64::NAN };
-            println!("{:24} {mode:22} {ms:>10.1} {:>14.0} {alone:>14.0}", case.name, rate(wall));
+            let is_alone = options.threads == 1 || options.checks.races;
+            let alone = if is_alone { format!("{:.0}", rate(core)) } else { "-".to_owned() };
+            println!("{:24} {mode:22} {ms:>10.1} {:>14.0} {alone:>14}", case.name, rate(wall));
         }
     }
 }
