@@ -8,7 +8,7 @@ use enel_bundle::{AttentionBody, Desc, Extent, Kind};
 
 /// Up to this many tokens each gets a block per head: a decode step.
 const FEW_TOKENS: i64 = 64;
-/// Blocks that a single token should make, so that every multiprocessor of the largest GPU has two.
+/// Blocks that a single token should make: two for each of an H100's 132 multiprocessors.
 const WANTED_BLOCKS: i64 = 264;
 /// Blocks that share one token and head, at most; each has at least `TEAM_KEYS` keys of the longest cache.
 const LARGEST_TEAM: i64 = 16;

@@ -11,7 +11,7 @@ use enel_bundle::{AccOp, Desc, Extent, Kind, ReduceBody, Reg};
 const STRETCH: i64 = 1 << 14;
 /// With more points than this there are blocks enough without teams.
 const MOST_TEAMS: i64 = 256;
-/// Blocks of a team: all of them together fill the largest GPU twice.
+/// Blocks of a team, at most: nearly two for each of an H100's 132 multiprocessors.
 const LARGEST_TEAM: i64 = 256;
 /// Room for one accumulator: the largest holds a value and an index of 8 B each.
 const STATE_BYTES: i64 = 16;

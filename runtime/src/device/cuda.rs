@@ -299,8 +299,8 @@ impl Backend for CudaDevice {
         let [x, y, z] = grid;
         let (block, stream) = ((launch.threads, 1, 1), self.stream.cu_stream());
         // SAFETY: the function is of a loaded module kept alive by `Loaded`; `params` has one pointer per buffer, size
-        // and scratch memory in the order of the kernel's interface, each to a live value the driver copies before it returns; the
-        // addresses are of live allocations, which `free` keeps until the stream is idle.
+        // and scratch memory in the order of the kernel's interface, each to a live value the driver copies before it
+        // returns; the addresses are of live allocations, which `free` keeps until the stream is idle.
         let launched = unsafe {
             result::launch_kernel(function.cu_function(), (x, y, z), block, launch.smem_bytes, stream, &mut params)
         };

@@ -149,14 +149,12 @@ impl Backend for EmulatedDevice {
             let message = format!("its PTX has no entry `{}` with {expected} arguments of 8 B", launch.entry);
             return Err(DeviceError::Launch { kernel: found.name.clone(), message });
         }
-        let scratch = match has_scratch {
-            true => {
-                let address = self.memory.alloc(launch.scratch_bytes as usize).map_err(memory_error)?;
-                self.memory.fill(address, launch.scratch_bytes as usize, 0).map_err(memory_error)?;
-                Some(address)
-            }
-            false => None,
-        };
+        let mut scratch = None;
+        if has_scratch {
+            let address = self.memory.alloc(launch.scratch_bytes as usize).map_err(memory_error)?;
+            self.memory.fill(address, launch.scratch_bytes as usize, 0).map_err(memory_error)?;
+            scratch = Some(address);
+        }
         self.kernels.push(Loaded { name: found.name.clone(), module, launch, scratch });
         Ok(KernelId(self.kernels.len() as u32 - 1))
     }
@@ -171,6 +169,7 @@ impl Backend for EmulatedDevice {
         let Loaded { name, module, launch, scratch } = self.kernels.get(kernel.0 as usize).ok_or(unknown)?;
         packed.extend(scratch.map(enel_emulator::Arg::U64));
         let Some(grid) = images::grid(name, launch, dynamics)? else { return Ok(()) };
+        let scratch_bytes = launch.scratch_bytes as usize;
         let launch = enel_emulator::Launch {
             entry: &launch.entry,
             grid,
@@ -180,7 +179,12 @@ impl Backend for EmulatedDevice {
             args: &packed,
         };
         let failed = |source| DeviceError::Emulated { kernel: name.clone(), source: Box::new(source) };
-        let stats = enel_emulator::launch(module, &mut self.memory, &launch, &self.how.options).map_err(failed)?;
+        let ran = enel_emulator::launch(module, &mut self.memory, &launch, &self.how.options);
+        if let (Err(_), Some(address)) = (&ran, *scratch) {
+            // Blocks that never arrived must not be missed by the next launch.
+            self.memory.fill(address, scratch_bytes, 0).map_err(memory_error)?;
+        }
+        let stats = ran.map_err(failed)?;
         if let Some(log) = &self.how.log {
             log.note(name, stats);
         }
