@@ -8,7 +8,6 @@ import dataclasses
 import pathlib
 
 FAMILIES = ("map", "reduce", "contract", "attention", "fps", "knn", "topk", "scatter")
-WORKS = ("embed", "prefill", "decode")
 # A family or golden case is checked beside others; more at once would wait for each other's compilations.
 MOST_AT_ONCE = 8
 SLOWEST = 10
@@ -68,6 +67,8 @@ class Sizes:
     bundle_work: int
     bundles: tuple | None
     golden: tuple
+    # What is timed beside PyTorch, and how.
+    works: tuple
     bench: tuple
     rounds: int
     # (work, preset, mode, more) whose kernels are timed one by one.
@@ -81,6 +82,7 @@ CARD = Sizes(
     bundle_work=50,
     bundles=None,
     golden=("a_*", "b_*", "c_*", "d_*", "e_*", "f_*", "g_*", "j_*"),
+    works=("embed", "prefill", "decode", "train-step"),
     bench=("--repeat", "30"),
     rounds=2,
     kernels=(
@@ -95,6 +97,7 @@ EMULATED = Sizes(
     bundle_work=1,
     bundles=("families-f32", "families-bf16"),
     golden=("a_token_eval_b1", "f_llama_hd16", "g_*"),
+    works=("embed", "prefill", "decode"),
     bench=("--repeat", "2", "--config", "small", "--embed-config", "small", "--tokens", "32"),
     rounds=1,
     kernels=(("decode", "tiny", "f32", ("--tokens", "8")),),
@@ -110,7 +113,7 @@ def groups(place: Place) -> list:
         Group("verify, compiled here", 110, at_once, tuple(verify_family(place, sizes, name) for name in FAMILIES)),
         Group("verify, carried code", 70, at_once, tuple(verify_bundle(place, sizes, path) for path in carried(place, sizes))),
         Group("golden values", 90, at_once, tuple(golden(place, sizes, glob) for glob in sizes.golden)),
-        Group("beside PyTorch", 210, 1, tuple(bench(place, sizes, work, ()) for work in WORKS)),
+        Group("beside PyTorch", 240, 1, tuple(bench(place, sizes, work, ()) for work in sizes.works)),
         Group("slowest kernels", 60, 1, tuple(kernels(place, *what) for what in sizes.kernels)),
         Group("beside recorded PyTorch", 120, 1, recorded(place, sizes)),
     ]
