@@ -85,7 +85,7 @@ class Check:
 
     def __init__(self, args, made: dict):
         self.args, self.begin, self.programs, self.lock = args, time.monotonic(), Programs(), threading.Lock()
-        self.environment = dict(os.environ)
+        self.environment, self.scratch = dict(os.environ), {}
         self.run = {
             "format": 1, "device": args.device, "date": datetime.date.today().isoformat(), "budget_s": args.budget,
             "made": made, "facts": {}, "seconds": 0.0, "steps": [],
@@ -135,8 +135,15 @@ class Check:
         # The numbers first: whatever becomes of the table, they are there.
         for name, content in (("run.json", lambda: json.dumps(self.run, indent=1) + "\n"), ("summary.md", lambda: report.summary(self.run))):
             partial = self.args.out / f"{name}.part"
-            partial.write_text(content().replace(str(self.args.dir), "PACK"), encoding="utf-8")
+            partial.write_text(self.plain(content()), encoding="utf-8")
             partial.replace(self.args.out / name)
+
+    def plain(self, written: str) -> str:
+        """Without the paths that tell whose machine it was."""
+        paths = {str(self.args.dir): "PACK", **self.scratch, str(pathlib.Path.home()): "~"}
+        for path, name in paths.items():
+            written = written.replace(path, name) if len(path) > 1 else written
+        return written
 
     def look(self, place) -> None:
         """Asks the machine what it is; a missing device is a failed step."""
@@ -208,6 +215,7 @@ def run(args) -> int:
     signal.signal(signal.SIGINT, stop)
     with tempfile.TemporaryDirectory(prefix="device-check-") as scratch:
         scratch = pathlib.Path(scratch)
+        check.scratch[str(scratch)] = "SCRATCH"
         unpacked(args.dir, scratch)
         place = steps.Place(
             device=args.device, bin=scratch / "bin", bundles=scratch / "bundles", golden=args.dir / "golden",
@@ -226,7 +234,7 @@ def run(args) -> int:
             check.do(group)
         check.run["facts"]["card_after"] = facts.card()
         check.write()
-    print(report.summary(check.run), end="")
+    print(check.plain(report.summary(check.run)), end="")
     say(f"wrote {args.out / 'run.json'} and {args.out / 'summary.md'}")
     return 1 if any(step["status"] in ("failed", "late") for step in check.run["steps"]) else 0
 
@@ -245,14 +253,13 @@ def arguments(argv) -> argparse.Namespace:
     running = verbs.add_parser("run", help="check this machine with a packed folder")
     own = HERE.parent if (HERE.parent / pack.MANIFEST).exists() else pack.FOLDER
     running.add_argument("dir", type=pathlib.Path, nargs="?", default=own, metavar="DIR")
-    running.add_argument("--device", default="cuda:0", help="cuda:N, or emulated to try the check itself (default: %(default)s)")
+    device = "cuda:0 (CUDA_VISIBLE_DEVICES chooses another card), or emulated to try the check itself (default: %(default)s)"
+    running.add_argument("--device", choices=("cuda:0", "emulated"), default="cuda:0", help=device)
     running.add_argument("--out", type=pathlib.Path, metavar="DIR", help="where run.json and summary.md go (default: DIR/out)")
     running.add_argument("--budget", type=int, default=BUDGET_S, metavar="SECONDS", help="for all steps together (default: %(default)s)")
     running.add_argument("--python", default=sys.executable, metavar="PATH", help="interpreter that has PyTorch (default: this one)")
     args = parser.parse_args(argv)
     if args.verb == "run":
-        if args.device != "emulated" and not (args.device.startswith("cuda:") and args.device[5:].isdigit()):
-            parser.error(f"unknown device {args.device}: expected cuda:N or emulated")
         args.dir = args.dir.resolve()
         args.out = (args.out or args.dir / "out").resolve()
     return args

@@ -92,9 +92,9 @@ CARD = Sizes(
 )
 # What an emulator does in minutes on two cores; PyTorch is timed on the host, small, to show that the way there works.
 EMULATED = Sizes(
-    cases=2,
+    cases=4,
     bundle_cases=1,
-    bundle_work=1,
+    bundle_work=8,
     bundles=("families-f32", "families-bf16"),
     golden=("a_token_eval_b1", "f_llama_hd16", "g_*"),
     works=("embed", "prefill", "decode"),
@@ -154,7 +154,7 @@ def bench(place: Place, sizes: Sizes, work: str, more: tuple) -> Step:
     command += ("--enel", str(place.bin / "enel"), "--check", str(place.golden), "--device", host_or_gpu(place))
     command += ("--work", work, "--rounds", str(sizes.rounds), "--threads", str(min(place.cores, 16)), *sizes.bench)
     name = f"bench {work}{', recorded' if more else ''}"
-    return Step(name, (*command, *more, "--json", str(output)), 90, read_bench, ("device", "nvrtc", "torch"), output)
+    return Step(name, (*command, *more, "--json", str(output)), 110, read_bench, ("device", "nvrtc", "torch"), output)
 
 
 def recorded(place: Place, sizes: Sizes) -> tuple:
@@ -175,7 +175,7 @@ def host_or_gpu(place: Place) -> str:
 
 
 def read_ceilings(found: dict) -> tuple:
-    line = f"copy {found['copy_gb_per_s']:.0f} GB/s, bf16 {found['bf16_tflops']:.1f}, f32 {found['f32_tflops']:.1f} TFLOP/s"
+    line = f"copy {found['copy_gb_per_s']:.0f} GB/s, bf16 {found['bf16_tflops']:.4g}, f32 {found['f32_tflops']:.3g} TFLOP/s"
     return True, f"{line}, launch {found['launch_us']:.1f} us", found
 
 
