@@ -48,7 +48,8 @@ class Programs:
             with self.lock:
                 if self.stopped:
                     return None, "", "stopped"
-                child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True)
+                streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
+                child = subprocess.Popen(command, **streams, env=environment, start_new_session=True)
                 self.running.add(child)
             try:
                 code = child.wait(timeout=limit_s)
@@ -133,9 +134,9 @@ class Check:
     def write(self) -> None:
         self.args.out.mkdir(parents=True, exist_ok=True)
         # The numbers first: whatever becomes of the table, they are there.
-        for name, content in (("run.json", lambda: json.dumps(self.run, indent=1) + "\n"), ("summary.md", lambda: report.summary(self.run))):
+        for name, content in (("run.json", lambda run: json.dumps(run, indent=1) + "\n"), ("summary.md", report.summary)):
             partial = self.args.out / f"{name}.part"
-            partial.write_text(self.plain(content()), encoding="utf-8")
+            partial.write_text(self.plain(content(self.run)), encoding="utf-8")
             partial.replace(self.args.out / name)
 
     def plain(self, written: str) -> str:
@@ -152,8 +153,9 @@ class Check:
         good = self.has("device")
         found = self.run["facts"]["enel"]
         detail = found["cuda"]["detail"] if place.on_gpu or not good else self.args.device
-        row = {"group": "environment", "name": "environment", "status": "ok" if good else "failed", "limit_s": None, "exit": None}
-        row |= {"command": [], "summary": detail, "result": None, "said": "", "seconds": round(time.monotonic() - begin, 2)}
+        row = {"group": "environment", "name": "environment", "status": "ok" if good else "failed"}
+        row |= {"limit_s": None, "exit": None, "command": [], "summary": detail, "result": None, "said": ""}
+        row["seconds"] = round(time.monotonic() - begin, 2)
         self.add(row)
 
     def has(self, need: str) -> bool:
@@ -248,16 +250,20 @@ def arguments(argv) -> argparse.Namespace:
     verbs = parser.add_subparsers(dest="verb", required=True)
     packing = verbs.add_parser("pack", help="build and copy all that a machine without Rust needs")
     packing.add_argument("dir", type=pathlib.Path, nargs="?", default=pack.FOLDER, metavar="DIR")
-    packing.add_argument("--golden", type=pathlib.Path, metavar="DIR", help="golden values (default: $ENEL_FIXTURES, or beside the checkout)")
-    packing.add_argument("--limit", type=int, default=pack.LIMIT_MIB, metavar="MIB", help="tracked files and folder together (default: %(default)s)")
+    golden = "golden values (default: $ENEL_FIXTURES, or beside the checkout)"
+    packing.add_argument("--golden", type=pathlib.Path, metavar="DIR", help=golden)
+    limit = "of tracked files and folder together (default: %(default)s)"
+    packing.add_argument("--limit", type=int, default=pack.LIMIT_MIB, metavar="MIB", help=limit)
     running = verbs.add_parser("run", help="check this machine with a packed folder")
     own = HERE.parent if (HERE.parent / pack.MANIFEST).exists() else pack.FOLDER
     running.add_argument("dir", type=pathlib.Path, nargs="?", default=own, metavar="DIR")
-    device = "cuda:0 (CUDA_VISIBLE_DEVICES chooses another card), or emulated to try the check itself (default: %(default)s)"
+    device = "cuda:0 (CUDA_VISIBLE_DEVICES chooses the card), or emulated to try the check itself (default: %(default)s)"
     running.add_argument("--device", choices=("cuda:0", "emulated"), default="cuda:0", help=device)
     running.add_argument("--out", type=pathlib.Path, metavar="DIR", help="where run.json and summary.md go (default: DIR/out)")
-    running.add_argument("--budget", type=int, default=BUDGET_S, metavar="SECONDS", help="for all steps together (default: %(default)s)")
-    running.add_argument("--python", default=sys.executable, metavar="PATH", help="interpreter that has PyTorch (default: this one)")
+    budget = "for all steps together (default: %(default)s)"
+    running.add_argument("--budget", type=int, default=BUDGET_S, metavar="SECONDS", help=budget)
+    python = "interpreter that has PyTorch (default: this one)"
+    running.add_argument("--python", default=sys.executable, metavar="PATH", help=python)
     args = parser.parse_args(argv)
     if args.verb == "run":
         args.dir = args.dir.resolve()

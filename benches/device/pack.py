@@ -59,7 +59,8 @@ def filled(folder: pathlib.Path, golden: pathlib.Path, limit_mib: int) -> None:
         made["programs"][name] = packed_program(path, folder / "bin" / f"{name}.gz")
     for name, graph in GRAPHS.items():
         for mode in ("f32", "bf16"):
-            made["bundles"][f"{name}-{mode}"] = packed_bundle(programs["enel-compile"], str(graph), mode, folder / "bundles" / f"{name}-{mode}.enel.gz")
+            to = folder / "bundles" / f"{name}-{mode}.enel.gz"
+            made["bundles"][f"{name}-{mode}"] = packed_bundle(programs["enel-compile"], str(graph), mode, to)
     shutil.copytree(golden, folder / "golden")
     for scripts in (HERE, HERE.parent / "peers"):
         shutil.copytree(scripts, folder / scripts.name, ignore=shutil.ignore_patterns("__pycache__", "test_*", "*.tir"))
@@ -92,7 +93,8 @@ def packed_program(path: pathlib.Path, to: pathlib.Path) -> dict:
     plain.unlink()
     needed = glibc(data)
     if needed > NEWEST_GLIBC:
-        raise Failure(f"{path.name} needs glibc {needed[0]}.{needed[1]}, later than {NEWEST_GLIBC[0]}.{NEWEST_GLIBC[1]}: build it on an older system")
+        spelled = [".".join(map(str, version)) for version in (needed, NEWEST_GLIBC)]
+        raise Failure(f"{path.name} needs glibc {spelled[0]}, later than {spelled[1]}: build it on an older system")
     compress(data, to)
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "glibc": f"{needed[0]}.{needed[1]}"}
 
@@ -139,7 +141,8 @@ def weigh(folder: pathlib.Path, limit_mib: int) -> None:
     tracked, carried = mib(ROOT / name for name in listed.split("\0") if name), mib(folder.rglob("*"))
     for name, size in sizes.items():
         print(f"{name:10} {size:6.1f} MiB")
-    print(f"{'carried':10} {carried:6.1f} MiB\n{'tracked':10} {tracked:6.1f} MiB\n{'together':10} {tracked + carried:6.1f} MiB of {limit_mib}")
+    for name, size in (("carried", carried), ("tracked", tracked), ("together", tracked + carried)):
+        print(f"{name:10} {size:6.1f} MiB{f' of {limit_mib}' if name == 'together' else ''}")
     if tracked + carried > limit_mib:
         shutil.rmtree(folder)
         raise Failure(f"{tracked + carried:.1f} MiB are more than the {limit_mib} MiB that may travel")

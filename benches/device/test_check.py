@@ -113,7 +113,8 @@ class Checks(unittest.TestCase):
 
     def test_a_killed_check_has_written_what_it_found_and_leaves_nothing_running(self):
         packed(self.folder, conformance="sleep")
-        command = [sys.executable, check.__file__, "run", str(self.folder), "--device", "emulated", "--python", "/nowhere/python3"]
+        command = [sys.executable, check.__file__, "run", str(self.folder), "--device", "emulated"]
+        command += ["--python", "/nowhere/python3"]
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wanted, path = "carried families-f32", self.folder / "out" / "run.json"
         for _ in range(300):
