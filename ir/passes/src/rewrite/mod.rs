@@ -8,6 +8,7 @@ mod linear;
 mod merge;
 mod narrow;
 mod nested;
+mod scatter;
 
 use crate::clean::clean;
 use crate::rebuild::PassError;
@@ -50,6 +51,12 @@ pub const REWRITES: &[Rewrite] = &[
         doc: "Rows picked from a linear map's result are picked before the map (the last token's logits).",
         early: true,
         apply: narrow::apply,
+    },
+    Rewrite {
+        name: "scatter-into-sum",
+        doc: "Rows added to zeros that are then added to a value are added to that value (a table's derivatives).",
+        early: false,
+        apply: scatter::apply,
     },
     Rewrite {
         name: "fold-affine",
