@@ -7,7 +7,7 @@ hold on the card, and must not take the steps after it along.
 import dataclasses
 import pathlib
 
-FAMILIES = ("map", "reduce", "contract", "attention", "fps", "knn", "topk", "scatter")
+FAMILIES = ("map", "reduce", "contract", "attention", "attention_grad", "fps", "knn", "topk", "scatter")
 # A family or golden case is checked beside others; more at once would wait for each other's compilations.
 MOST_AT_ONCE = 8
 SLOWEST = 10
