@@ -211,7 +211,7 @@ fn micro_step_agrees(config: &EnelConfig, (name, train): (&str, &TrainConfig), (
     let n = if objective.contrast.is_some() { 4 } else { 2 };
     let (symbols, inputs) = complete(&micro.graph, &batch(&objective, (0, n), 0.5));
     let reference = outputs(&micro.graph, &symbols, &inputs, Rounding::None);
-    let front = FrontConfig { mode, passes: Passes::all() };
+    let front = FrontConfig { mode, passes: Passes::all(), memory: None };
     let divided = divide(&micro.graph, &front).unwrap();
     let rounding = &divided.partition.rounding;
     let rounded = outputs(&divided.graph, &symbols, &inputs, Rounding::At(rounding));

@@ -68,7 +68,8 @@ fn master(ty: &TensorType) -> TensorType {
     TensorType::new(DType::F32, ty.shape.clone())
 }
 
-/// `derived` with weights as states, and each output `grad.NAME` as the update of a state it is added to.
+/// `derived` with weights as states, and each output `grad.NAME` as the update of a state it is added to, as soon as it is
+/// there: nothing waits for the end with what it was computed from.
 fn with_states(derived: &Graph, is_weight: &dyn Fn(&str) -> bool) -> Result<Graph, ModelError> {
     let mut graph = Graph::new("micro_step", derived.symbols.clone());
     let mut moved: Vec<NodeId> = Vec::with_capacity(derived.len());
@@ -82,18 +83,19 @@ fn with_states(derived: &Graph, is_weight: &dyn Fn(&str) -> bool) -> Result<Grap
             }
             op => graph.push(op.clone(), &operands)?,
         });
+        let value = moved[id.index()];
+        for output in derived.outputs().iter().filter(|o| o.value == id && o.name.starts_with(GRAD)) {
+            let sum = graph.input(&output.name, InputKind::State, master(derived.ty(id)))?;
+            let next = graph.add(sum, value)?;
+            graph.output_state(&output.name, next, sum);
+        }
     }
     for output in derived.outputs() {
         let value = moved[output.value.index()];
-        match (output.updates, output.name.starts_with(GRAD)) {
-            (Some(state), _) => graph.output_state(&output.name, value, moved[state.index()]),
-            (None, false) => graph.output(&output.name, value),
-            (None, true) => {
-                let ty = master(graph.ty(value));
-                let sum = graph.input(&output.name, InputKind::State, ty)?;
-                let next = graph.add(sum, value)?;
-                graph.output_state(&output.name, next, sum);
-            }
+        match output.updates {
+            Some(state) => graph.output_state(&output.name, value, moved[state.index()]),
+            None if output.name.starts_with(GRAD) => {}
+            None => graph.output(&output.name, value),
         }
     }
     Ok(graph)
