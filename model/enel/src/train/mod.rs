@@ -14,21 +14,21 @@ pub use forward::{TrainConfig, training_graph};
 pub use losses::{Nearest, chamfer, nearest};
 pub use objective::{Contrast, Distillation, Masked, Objective, PositionCode, Prediction, Tap, Target, TargetGradient};
 pub use optimizer::{FIRST, Optimizer, SECOND, STEP, Schedule, apply_graph};
-pub use trainable::{EmbeddingRows, Trainable};
+pub use trainable::{ADAPTER_A, ADAPTER_B, Adapters, EmbeddingRows, Trainable};
 
 use crate::config::{Bounds, EnelConfig};
 use crate::names;
 use crate::scope::ModelError;
 use crate::tap::TapLevel;
 use enel_autodiff::{GRAD, differentiate};
-use enel_ir::{Graph, InputKind, Node, NodeId, Op, TensorType, verify};
+use enel_ir::{DType, Graph, InputKind, Node, NodeId, Op, TensorType, verify};
 
 /// A graph of a training step, and the weights that learn in it.
 #[derive(Clone, Debug)]
 pub struct MicroStep {
     /// Outputs the loss and its terms; updates running statistics and the states `grad.NAME`.
     pub graph: Graph,
-    /// Name and type of every weight that learns: a state here, read only.
+    /// Name and type of every weight that learns: a state here, read only, f32 whatever the graph computes in.
     pub weights: Vec<(String, TensorType)>,
 }
 
@@ -49,26 +49,37 @@ pub fn accumulating(forward: &Graph, learns: &dyn Fn(&str) -> bool) -> Result<Mi
     let weights: Vec<(String, TensorType)> = forward
         .inputs()
         .filter(|(_, name, kind)| *kind == InputKind::Weight && learns(name))
-        .map(|(id, name, _)| (name.to_owned(), forward.ty(id).clone()))
+        .map(|(id, name, _)| (name.to_owned(), TensorType::new(DType::F32, forward.ty(id).shape.clone())))
         .collect();
     let is_weight = |name: &str| weights.iter().any(|(weight, _)| weight == name);
     let verified = verify(forward).map_err(first_fault)?;
     let derived = differentiate(verified, names::LOSS, &is_weight)?;
-    let graph = with_states(&derived, &is_weight)?;
-    verify(&graph).map_err(first_fault)?;
+    let graph = with_states("micro_step", &derived, &is_weight)?;
     Ok(MicroStep { graph, weights })
 }
 
+/// `forward`, called `name`, which reads the weights `is_state` accepts where a micro-step keeps them: as states.
+///
+/// # Errors
+/// [`ModelError::Malformed`] for a graph that breaks a rule.
+pub fn reading(name: &str, forward: &Graph, is_state: &dyn Fn(&str) -> bool) -> Result<Graph, ModelError> {
+    with_states(name, forward, is_state)
+}
+
 /// `derived` with weights as states, and each output `grad.NAME` as the update of a state it is added to.
-fn with_states(derived: &Graph, is_weight: &dyn Fn(&str) -> bool) -> Result<Graph, ModelError> {
-    let mut graph = Graph::new("micro_step", derived.symbols.clone());
+///
+/// States are f32 and narrowed where they are read: a step is often smaller than half a digit of bf16.
+fn with_states(name: &str, derived: &Graph, is_state: &dyn Fn(&str) -> bool) -> Result<Graph, ModelError> {
+    let mut graph = Graph::new(name, derived.symbols.clone());
     let mut moved: Vec<NodeId> = Vec::with_capacity(derived.len());
     for id in derived.ids() {
         let Node { op, operands, .. } = derived.node(id);
         let operands: Vec<NodeId> = operands.iter().map(|o| moved[o.index()]).collect();
         moved.push(match op {
-            Op::Input { name, kind: InputKind::Weight, ty } if is_weight(name) => {
-                graph.input(name, InputKind::State, ty.clone())?
+            Op::Input { name, kind: InputKind::Weight, ty } if is_state(name) => {
+                let wide = TensorType::new(DType::F32, ty.shape.clone());
+                let state = graph.input(name, InputKind::State, wide)?;
+                graph.cast(state, ty.dtype)?
             }
             op => graph.push(op.clone(), &operands)?,
         });
@@ -79,6 +90,7 @@ fn with_states(derived: &Graph, is_weight: &dyn Fn(&str) -> bool) -> Result<Grap
             (Some(state), _) => graph.output_state(&output.name, value, moved[state.index()]),
             (None, false) => graph.output(&output.name, value),
             (None, true) => {
+                let value = graph.cast(value, DType::F32)?;
                 let ty = graph.ty(value).clone();
                 let sum = graph.input(&output.name, InputKind::State, ty)?;
                 let next = graph.add(sum, value)?;
@@ -86,6 +98,7 @@ fn with_states(derived: &Graph, is_weight: &dyn Fn(&str) -> bool) -> Result<Grap
             }
         }
     }
+    verify(&graph).map_err(first_fault)?;
     Ok(graph)
 }
 
