@@ -1,9 +1,11 @@
 //! How is a run kept, so that it goes on as if it had never stopped? A folder for each saved step.
 //!
-//!     OUT/checkpoints/step-N/   a model folder in Hugging Face layout, which every command takes
-//!         optimizer/            the means of the optimizer, and factors of adapters, as safetensors
-//!         adapter/              the factors under the names PEFT gives them, where there are any
-//!         trainer.json          where the run is
+//! ```text
+//! OUT/checkpoints/step-N/   a model folder in Hugging Face layout, which every command takes
+//!     optimizer/            the means of the optimizer, and factors of adapters, as safetensors
+//!     adapter/              the factors under the names PEFT gives them, where there are any
+//!     trainer.json          where the run is
+//! ```
 //!
 //! Law: a folder is filled under another name, synced and renamed; what is called `step-N` is whole, and nothing older
 //! goes before it is.

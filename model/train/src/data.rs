@@ -169,18 +169,18 @@ impl Reader {
         Ok(Reader { n_points: point.n_points.max, channels: point.point_dims, max_tokens, teacher })
     }
 
-    /// Tokens, cloud and teacher of a sample; `None` for a conversation nothing of which counts.
+    /// Tokens, cloud and teacher of a sample.
     ///
     /// # Errors
-    /// [`DataError`], naming the object and its file.
-    pub fn ready(&self, base: &Base, sample: &Sample) -> Result<Option<Ready>, DataError> {
+    /// [`DataError`], naming the object and its file; [`DataError::NoAnswer`] when nothing of it counts.
+    pub fn ready(&self, base: &Base, sample: &Sample) -> Result<Ready, DataError> {
         let object = || sample.object.clone();
         let conversation = |source| DataError::Conversation { object: object(), source: Box::new(source) };
         let made = example(&base.tokenizer, &base.template, &base.block, &sample.turns, self.max_tokens);
         let made = made.map_err(conversation)?;
         // The first label is no token's successor.
         if made.labels.iter().skip(1).all(|&label| label == IGNORE) {
-            return Ok(None);
+            return Err(DataError::NoAnswer { object: object() });
         }
         let points = match &sample.cloud {
             Some(path) => Some(self.points(sample, path)?),
@@ -196,7 +196,7 @@ impl Reader {
         };
         let ids = made.input_ids.iter().map(|&id| id as i32).collect();
         let labels = made.labels.iter().map(|&label| label as i32).collect();
-        Ok(Some(Ready { ids, labels, points, teacher }))
+        Ok(Ready { ids, labels, points, teacher })
     }
 
     fn points(&self, sample: &Sample, path: &Path) -> Result<Vec<f32>, DataError> {

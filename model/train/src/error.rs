@@ -124,6 +124,15 @@ pub enum DataError {
         #[source]
         source: Box<ChatError>,
     },
+    /// A conversation with nothing to learn from.
+    #[error(
+        "nothing the model says about object `{object}` counts: the answer is empty, spells a mark of the template, or \
+        begins after data.max_tokens"
+    )]
+    NoAnswer {
+        /// The object.
+        object: String,
+    },
     /// A conversation that speaks of several clouds.
     #[error("the conversation about object `{object}` names <point> {count} times, expected at most once")]
     Points {

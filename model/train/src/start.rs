@@ -131,7 +131,7 @@ fn misfit(name: &str, found: &[usize], expected: &[usize]) -> String {
 ///
 /// Matrices are uniform in plus and minus one over the root of what they sum over, as PyTorch's linear layers begin;
 /// gains and variances are 1, everything else 0: biases, the masked token, the second factors of adapters.
-fn drawn(name: &str, shape: &[usize], seed: u64) -> HostTensor {
+pub fn drawn(name: &str, shape: &[usize], seed: u64) -> HostTensor {
     let n_elems: usize = shape.iter().product();
     let is_zero = name == "model.mask_token" || name.ends_with(ADAPTER_B);
     let values: Vec<f32> = match shape.len() {

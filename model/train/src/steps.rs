@@ -6,6 +6,7 @@
 use crate::base::Base;
 use crate::config::{Config, ModeConfig};
 use crate::error::TrainError;
+use crate::patterns;
 use crate::start::Shapes;
 use enel_ir::{DType, Graph, InputKind};
 use enel_lower::FrontConfig;
@@ -13,7 +14,7 @@ use enel_model::train::{
     ADAPTER_A, ADAPTER_B, MicroStep, Objective, Optimizer, Schedule, TrainConfig, apply_graph, micro_step_graph,
     reading, training_graph,
 };
-use enel_model::{BatchNorms, Bounds, Extent, ModelError, TapLevel};
+use enel_model::{BatchNorms, Bounds, Extent, TapLevel};
 use enel_passes::{Mode, Passes};
 use enel_runtime::{HostTensors, RunError, Session};
 
@@ -67,9 +68,13 @@ impl Graphs {
     /// The graphs of a run of `total` steps.
     ///
     /// # Errors
-    /// [`ModelError`] for a model, an objective or a set of weights without a graph.
-    pub fn build(base: &Base, train: &TrainConfig, config: &Config, total: u64) -> Result<Graphs, ModelError> {
+    /// [`TrainError::Model`] for a model or an objective without a graph, [`TrainError::Start`] for patterns that mean
+    /// nothing.
+    pub fn build(base: &Base, train: &TrainConfig, config: &Config, total: u64) -> Result<Graphs, TrainError> {
         let bounds = bounds(base, &train.objective, config);
+        let (forward, _) = training_graph(&base.config, train, &bounds, TapLevel::Off)?;
+        patterns::check(&forward, &train.trainable)?;
+        drop(forward);
         let micro = micro_step_graph(&base.config, train, &bounds)?;
         let apply = apply_graph(&micro.weights, &optimizer(config, total))?;
         let held_out = match &config.held_out {

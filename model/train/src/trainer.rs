@@ -8,7 +8,7 @@ use crate::batch::{Call, Purpose, call};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Kept, Run, Saved};
 use crate::config::{Config, MeanConfig, Policy};
 use crate::data::{Reader, Ready, Set};
-use crate::error::{DataError, StartError, TrainError};
+use crate::error::{DataError, TrainError};
 use crate::log::{HeldOutLine, StepLine};
 use crate::memory::plan_flop;
 use crate::order::Order;
@@ -52,7 +52,6 @@ impl Trainer {
         let total = total_steps(&config, set.samples.len());
         let train = base.train_config(&config)?;
         let graphs = Graphs::build(&base, &train, &config, total)?;
-        check_patterns(&graphs, &train, &config)?;
         let kept = Kept::new(&graphs, train.trainable.adapters.clone());
         let start = Start::open(&base.source, &kept.shapes, config.run.seed)?;
         let reader = Reader::new(&base, &config)?;
@@ -202,8 +201,7 @@ impl Trainer {
             let mut ready = Vec::with_capacity(samples.len());
             for sample in samples {
                 match self.reader.ready(&self.base, sample) {
-                    Ok(Some(made)) => ready.push((sample.object.as_str(), made)),
-                    Ok(None) => {}
+                    Ok(made) => ready.push((sample.object.as_str(), made)),
                     Err(fault) => leave_out(&mut self.left_out, fault, self.config.data.corrupt)?,
                 }
             }
@@ -261,8 +259,7 @@ impl Trainer {
             let mut ready: Vec<(&str, Ready)> = Vec::with_capacity(indices.len());
             for sample in indices.iter().filter_map(|&at| self.set.samples.get(at)) {
                 match self.reader.ready(&self.base, sample) {
-                    Ok(Some(made)) => ready.push((&sample.object, made)),
-                    Ok(None) => {}
+                    Ok(made) => ready.push((&sample.object, made)),
                     Err(fault) => leave_out(&mut self.left_out, fault, self.config.data.corrupt)?,
                 }
             }
@@ -286,10 +283,11 @@ impl Trainer {
     }
 }
 
-/// A cloud that cannot be used stops the run or is left out, as the settings say; other faults always stop it.
+/// A cloud that cannot be used stops the run or is left out, as the settings say; a conversation without an answer is
+/// always left out, as the released code leaves it; other faults always stop the run.
 fn leave_out(list: &mut Vec<DataError>, fault: DataError, policy: Policy) -> Result<(), DataError> {
     match (&fault, policy) {
-        (DataError::Cloud { .. } | DataError::Prepare { .. }, Policy::Skip) => {
+        (DataError::NoAnswer { .. }, _) | (DataError::Cloud { .. } | DataError::Prepare { .. }, Policy::Skip) => {
             list.push(fault);
             Ok(())
         }
@@ -325,39 +323,4 @@ fn scalars(outputs: &HostTensors) -> impl Iterator<Item = (&str, f64)> {
 
 fn finite(step: u64, what: &'static str, value: f64) -> Result<(), TrainError> {
     if value.is_finite() { Ok(()) } else { Err(TrainError::NotFinite { step, what, value }) }
-}
-
-/// Refuses patterns that mean nothing: a typing error would train another model.
-fn check_patterns(graphs: &Graphs, train: &TrainConfig, config: &Config) -> Result<(), StartError> {
-    let shapes = graphs.shapes();
-    let example = shapes.keys().next().cloned().unwrap_or_default();
-    let one = |pattern: &str, name: &str| {
-        let set = enel_model::train::Trainable {
-            patterns: vec![pattern.to_owned()],
-            adapters: None,
-            ..enel_model::train::Trainable::all()
-        };
-        set.has(name)
-    };
-    // Heads that the objective does not have may be named: files are shared between stages.
-    let optional = |pattern: &str| ["_head", "mask_token", "pos_embed"].iter().any(|part| pattern.contains(part));
-    for pattern in config.trainable.patterns.iter().filter(|pattern| !optional(pattern)) {
-        if !shapes.keys().any(|name| one(pattern, name)) {
-            return Err(StartError::Pattern { key: "trainable.patterns", pattern: pattern.clone(), example });
-        }
-    }
-    let Some(adapters) = &train.trainable.adapters else { return Ok(()) };
-    for pattern in &adapters.patterns {
-        let fits =
-            |name: &&String| one(pattern, name) && adapters.of(name).is_some_and(|[a, _]| shapes.contains_key(&a));
-        if !shapes.keys().any(|name| fits(&name)) {
-            return Err(StartError::Pattern { key: "lora.patterns", pattern: pattern.clone(), example });
-        }
-    }
-    let fixed = |name: &&String| adapters.of(name).is_some_and(|[a, _]| shapes.contains_key(&a));
-    let learns = |name: &&String| config.trainable.patterns.iter().any(|pattern| one(pattern, name));
-    match shapes.keys().filter(fixed).find(learns) {
-        Some(name) => Err(StartError::Both { name: name.clone() }),
-        None => Ok(()),
-    }
 }

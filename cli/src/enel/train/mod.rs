@@ -31,7 +31,7 @@ const PRESETS: [(&str, &str); 3] = [
     enel train --preset stage1 --print > stage1.toml\n  \
     enel train --preset stage1 --dry-run --memory 80G --tokens 256\n  \
     enel plot runs/overfit -o curves.svg\n  \
-    enel caption samples/chair.ply --model runs/overfit/checkpoints/step-300"
+    enel caption samples/chair.ply --model runs/overfit/checkpoints/step-700"
 )]
 pub struct TrainArgs {
     /// Settings; `--preset NAME --print` shows some, with every key explained.
