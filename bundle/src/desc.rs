@@ -34,7 +34,8 @@ pub enum Access {
     Read,
     /// Every element the body defines is written, none read.
     Write,
-    /// Some elements are replaced, the rest stays (scatter).
+    /// Some elements are replaced, the rest stays (scatter); or each element is replaced by one computed from it, where
+    /// [`Store::replaces`] says so.
     Update,
 }
 
@@ -84,6 +85,14 @@ pub struct Store {
     pub index: Reg,
     /// What is written, rounded to the buffer's dtype.
     pub value: Reg,
+}
+
+impl Store {
+    /// True for a load of the very element this store replaces, in the same program: the point that reads it is the one
+    /// that writes it, so the order of points does not matter.
+    pub fn replaces(&self, buffer: u32, index: Reg) -> bool {
+        self.buffer == buffer && self.index == index
+    }
 }
 
 /// The computation, by family.

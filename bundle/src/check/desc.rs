@@ -32,7 +32,8 @@ pub enum DescFault {
         /// How many there are.
         count: usize,
     },
-    /// A program loads from a buffer the kernel writes: points have no order, so it may see either value.
+    /// A program loads from a buffer the kernel writes, and not the element it replaces: points have no order, so it may
+    /// see either value.
     #[error("{place}: instruction {at} loads buffer {buffer}, which is {access:?}")]
     Load {
         /// Part of the body.
@@ -141,6 +142,8 @@ struct Site<'a> {
     place: &'static str,
     axes: usize,
     accs: &'a [Kind],
+    /// Stores beside the program.
+    stores: &'a [Store],
 }
 
 struct Check<'a> {
@@ -193,9 +196,11 @@ impl Check<'_> {
                     let fault = DescFault::Range { place, at, what: "size", index, count };
                     self.ensure((index as usize) < count, fault);
                 }
-                Instr::Load { buffer, index: _ } => {
+                Instr::Load { buffer, index } => {
                     let access = self.desc.buffers[buffer as usize].access;
-                    self.ensure(access == Access::Read, DescFault::Load { place, at, buffer, access });
+                    let replaced =
+                        access == Access::Update && site.stores.iter().any(|store| store.replaces(buffer, index));
+                    self.ensure(access == Access::Read || replaced, DescFault::Load { place, at, buffer, access });
                 }
                 Instr::Unary(op, x) => {
                     let kind = kinds[x.0 as usize];
@@ -224,7 +229,7 @@ impl Check<'_> {
 
     /// Kind of a value whose program sees no accumulators.
     fn value(&mut self, value: &Value, place: &'static str, axes: usize) -> Option<Kind> {
-        let kinds = self.program(&value.program, &Site { place, axes, accs: &[] });
+        let kinds = self.program(&value.program, &Site { place, axes, accs: &[], stores: &[] });
         self.register(&kinds, value.reg, place)
     }
 
@@ -265,7 +270,7 @@ impl Check<'_> {
     fn map(&mut self, body: &MapBody) {
         let MapBody { space, program, stores } = body;
         self.space(&[space]);
-        let kinds = self.program(program, &Site { place: "program", axes: space.len(), accs: &[] });
+        let kinds = self.program(program, &Site { place: "program", axes: space.len(), accs: &[], stores });
         self.stores(stores, &kinds);
     }
 
@@ -273,9 +278,9 @@ impl Check<'_> {
         let ReduceBody { outer, inner, element, accs, epilogue, stores } = body;
         self.space(&[outer, inner]);
         let axes = outer.len() + inner.len();
-        let kinds = self.program(element, &Site { place: "element", axes, accs: &[] });
+        let kinds = self.program(element, &Site { place: "element", axes, accs: &[], stores: &[] });
         let accs: Vec<Kind> = accs.iter().map(|acc| self.acc(*acc, &kinds)).collect();
-        let site = Site { place: "epilogue", axes: outer.len(), accs: &accs };
+        let site = Site { place: "epilogue", axes: outer.len(), accs: &accs, stores };
         let kinds = self.program(epilogue, &site);
         self.stores(stores, &kinds);
     }
@@ -302,7 +307,8 @@ impl Check<'_> {
         self.ensure(kind != Kind::Bool, DescFault::Kind { place: "lhs", expected: Kind::Float, got: kind });
         self.value_of(rhs, "rhs", batch.len() + cols.len() + summed.len(), kind);
         let axes = batch.len() + rows.len() + cols.len();
-        let site = Site { place: "epilogue", axes, accs: &[kind] };
+        let own: &[Store] = if fold.is_some() { &[] } else { stores };
+        let site = Site { place: "epilogue", axes, accs: &[kind], stores: own };
         let mut kinds = self.program(epilogue, &site);
         if let Some(fold) = fold {
             let folds = fold.axes as usize;
@@ -311,7 +317,7 @@ impl Check<'_> {
             self.ensure(combines, DescFault::Body { rule: "a fold is a sum, product, maximum or minimum" });
             let acc = self.acc(Acc { op: fold.op, value: fold.value }, &kinds);
             let axes = axes.saturating_sub(folds);
-            kinds = self.program(&fold.epilogue, &Site { place: "fold epilogue", axes, accs: &[acc] });
+            kinds = self.program(&fold.epilogue, &Site { place: "fold epilogue", axes, accs: &[acc], stores });
         }
         self.stores(stores, &kinds);
     }
@@ -328,7 +334,7 @@ impl Check<'_> {
         }
         self.value_of(low, "low", 1, Kind::Int);
         self.value_of(high, "high", 1, Kind::Int);
-        let site = Site { place: "epilogue", axes: 3, accs: &[Kind::Float] };
+        let site = Site { place: "epilogue", axes: 3, accs: &[Kind::Float], stores };
         let kinds = self.program(epilogue, &site);
         self.stores(stores, &kinds);
     }

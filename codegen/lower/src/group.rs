@@ -3,7 +3,7 @@
 use crate::emit::{Emitter, Tables};
 use enel_bundle::{
     Acc, AccOp, Access, AttentionBody, Body, BufferRole, ContractBody, Desc, Extent, Fold, FpsBody, Instr, KnnBody,
-    MapBody, Program, ReduceBody, Reg, ScatterBody, ScatterMode, Store, TopKBody, Value,
+    MapBody, Program, ReduceBody, Reg, ScatterBody, ScatterMode, Store, TopKBody, Value, check_desc,
 };
 use enel_ir::{Composite, DType, Dim, Graph, NodeId, Op, ReduceOp};
 use enel_passes::{Group, Partition};
@@ -15,6 +15,22 @@ pub(crate) struct Lowered {
     /// Value behind each buffer; the written one is the group's output.
     pub(crate) buffers: Vec<NodeId>,
     pub(crate) dynamics: Vec<Dim>,
+}
+
+impl Lowered {
+    /// The same kernel with its result in the buffer of `state`, where each element of that is read by nobody but the
+    /// one that replaces it.
+    pub(crate) fn replacing(&self, state: NodeId) -> Option<Lowered> {
+        let Some(at) = self.buffers.iter().position(|id| *id == state) else { return Some(self.clone()) };
+        let mut new = self.clone();
+        // The result is the last buffer, so no other changes its number.
+        let (out, _) = (new.desc.buffers.pop()?, new.buffers.pop()?);
+        let role = &mut new.desc.buffers[at];
+        role.access = Access::Update;
+        let same = role.dtype == out.dtype;
+        place_output(&mut new.desc.body, at as u32);
+        (same && check_desc(&new.desc).is_ok()).then_some(new)
+    }
 }
 
 /// Placeholder for the written buffer until all reads are known.

@@ -49,8 +49,7 @@ pub(crate) fn check(body: &AttentionBody, scope: &Scope<'_>) -> Result<Attention
     }
     let value =
         |part: &str, value: &Value, rank, kind| scope.value(part, value, rank, kind).map(|typed| (typed, value.reg));
-    let epilogue = scope.program("attention epilogue", &body.epilogue, 3, &[Kind::Float])?;
-    scope.stores("attention stores", &epilogue, &body.stores)?;
+    let epilogue = scope.storing("attention epilogue", &body.epilogue, 3, (&[Kind::Float], &body.stores))?;
     Ok(Attention {
         tokens: *tokens,
         keys: *keys,
