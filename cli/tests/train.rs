@@ -310,6 +310,28 @@ fn a_folder_of_another_width_is_told_weight_by_weight() {
 }
 
 #[test]
+fn a_language_model_gets_a_token_embedding_and_stays_one() {
+    let models = support::llama();
+    let llama = models.path().join("llama");
+    let folder = Folder::new(2, &SETTINGS.replace("steps = 5", "steps = 2"));
+    let text = std::fs::read_to_string(folder.path("run.toml")).unwrap();
+    let write = |start: &str| std::fs::write(folder.path("run.toml"), text.replace("start = \"tiny\"", start)).unwrap();
+    write(&format!("start = {llama:?}"));
+    let ran = folder.train("run", &[]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("reads text alone"), "{}", ran.stderr);
+    write(&format!("start = {llama:?}\npoint = \"tiny\""));
+    let ran = folder.train("run", &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let model = folder.checkpoint("run", 2);
+    let cloud = folder.path("clouds/bed1.npy");
+    let mut args = vec!["caption", cloud.to_str().unwrap(), "--model", model.to_str().unwrap()];
+    args.extend(["--device", "cpu", "--greedy", "--max-new-tokens", "4"]);
+    let ran = enel(&args);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("untrained"), "{}", ran.stderr);
+}
+
+#[test]
 fn presets_print_and_plan() {
     for name in ["tiny", "small", "stage1"] {
         let printed = enel(&["train", "--preset", name, "--print"]);

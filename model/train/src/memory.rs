@@ -30,10 +30,23 @@ pub struct Memory {
     pub arena_bytes: BTreeMap<String, u64>,
     /// Temporaries, inputs and outputs of the plan that takes most.
     pub workspace_bytes: u64,
+    /// What lives together where the temporaries of a call are at their fullest, largest first.
+    pub peak: Vec<Alike>,
     /// Floating-point operations of a call.
     pub call_flop: u64,
     /// Floating-point operations of applying a step.
     pub apply_flop: u64,
+}
+
+/// Temporaries of one shape.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Alike {
+    /// How many.
+    pub count: u64,
+    /// Storage type and extents of each.
+    pub ty: String,
+    /// Bytes of all.
+    pub bytes: u64,
 }
 
 impl Memory {
@@ -76,6 +89,10 @@ impl Memory {
             memory.arena_bytes.insert(plan.name.clone(), arena);
             memory.workspace_bytes = memory.workspace_bytes.max(workspace);
         }
+        memory.peak = match bundle.plan(MICRO) {
+            Some(plan) => peak(plan, &values(plan, symbols))?,
+            None => Vec::new(),
+        };
         memory.call_flop = plan_flop(bundle, MICRO, symbols);
         memory.apply_flop = plan_flop(bundle, APPLY, symbols);
         Ok(memory)
@@ -104,6 +121,39 @@ impl Memory {
             + self.bound_bytes
             + self.workspace_bytes
     }
+}
+
+/// Temporaries that live together where they are most bytes.
+fn peak(plan: &Plan, values: &[i64]) -> Result<Vec<Alike>, PlanError> {
+    let failed = |source: DimError| PlanError::Size { plan: plan.name.clone(), source };
+    let mut grown = vec![0i64; plan.steps.len() + 1];
+    let mut live = Vec::new();
+    for (buffer, range) in plan.buffers.iter().zip(plan.live_ranges()) {
+        let Some((first, last)) = range else { continue };
+        let bytes = buffer.bytes(values).map_err(failed)?;
+        grown[first] += bytes as i64;
+        grown[last + 1] -= bytes as i64;
+        live.push((
+            first..=last,
+            format!("{}{:?}", buffer.dtype, buffer.extents(values).map_err(failed)?),
+            bytes as u64,
+        ));
+    }
+    let (mut now, mut most, mut at) = (0, 0, 0);
+    for (step, change) in grown.iter().enumerate() {
+        now += change;
+        if now > most {
+            (most, at) = (now, step);
+        }
+    }
+    let mut alike: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for (_, ty, bytes) in live.into_iter().filter(|(range, ..)| range.contains(&at)) {
+        let entry = alike.entry(ty).or_default();
+        *entry = (entry.0 + 1, entry.1 + bytes);
+    }
+    let mut list: Vec<Alike> = alike.into_iter().map(|(ty, (count, bytes))| Alike { count, ty, bytes }).collect();
+    list.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.ty.cmp(&b.ty)));
+    Ok(list)
 }
 
 /// Floating-point operations of a plan's products and attentions at these sizes.

@@ -76,6 +76,24 @@ fn every_objective_takes_steps() {
 }
 
 #[test]
+fn text_without_a_cloud_is_learned_beside_clouds() {
+    let dir = objects(2);
+    let path = dir.path().join("captions.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let talk = "{\"object_id\": \"none\", \"conversations\": [{\"from\": \"human\", \"value\": \"Who?\"}, \
+        {\"from\": \"gpt\", \"value\": \"Nobody.\"}]}";
+    std::fs::write(&path, text.replacen('[', &format!("[{talk}, "), 1)).unwrap();
+    let hybrid = "[objective.masked]\nratio = 0.3\ntarget = \"patch\"\n[batch]\nsize = 3\n[run]\nsteps = 2\n";
+    let mut together = trainer(config(dir.path(), hybrid)).unwrap();
+    let line = together.step().unwrap();
+    assert!(line.loss.is_finite() && line.terms["loss_mae"] > 0.0);
+    let alone = hybrid.replace("size = 3", "size = 1");
+    let mut alone = trainer(config(dir.path(), &alone)).unwrap();
+    let fault = (0..3).find_map(|_| alone.step().err()).unwrap().to_string();
+    assert!(fault.contains("hold no cloud") && fault.contains("raise batch.size"), "{fault}");
+}
+
+#[test]
 fn sixteen_bits_learn_too() {
     let dir = objects(2);
     let losses = ["f32", "bf16"].map(|mode| {

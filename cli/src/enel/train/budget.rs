@@ -16,6 +16,8 @@ use std::time::Instant;
 
 /// Steps the schedule is written for where data is not looked at; no size depends on them.
 const STEPS: u64 = 1000;
+/// Kinds of temporaries that are listed.
+const SHOWN: usize = 6;
 /// Bytes of a GB, as vendors count memory.
 const GB: f64 = 1e9;
 
@@ -75,6 +77,15 @@ pub(super) fn dry_run(args: &TrainArgs, config: Config) -> Result<()> {
     ];
     for (what, bytes, how) in rows {
         outln!("{what:18} {:9.3} GB   {how}", gb(bytes))?;
+    }
+    let (shown, rest) = memory.peak.split_at(memory.peak.len().min(SHOWN));
+    for alike in shown {
+        outln!("  at its fullest   {:9.3} GB   {} x {}", gb(alike.bytes), alike.count, alike.ty)?;
+    }
+    if !rest.is_empty() {
+        let bytes = rest.iter().map(|alike| alike.bytes).sum();
+        let count: u64 = rest.iter().map(|alike| alike.count).sum();
+        outln!("                   {:9.3} GB   {count} others", gb(bytes))?;
     }
     let sum: Vec<String> = rows_sum(&memory).iter().map(|&bytes| format!("{:.3}", gb(bytes))).collect();
     outln!("{:18} {:9.3} GB   {}", "sum", gb(total), sum.join(" + "))?;
