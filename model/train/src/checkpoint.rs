@@ -63,7 +63,7 @@ pub enum CheckpointError {
         before: Option<u64>,
         /// Why.
         #[source]
-        source: SaveError,
+        source: Box<SaveError>,
     },
     /// A folder or file of a run cannot be used.
     #[error("cannot use {}", path.display())]
@@ -111,7 +111,7 @@ pub enum CheckpointError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: WeightsError,
+        source: Box<WeightsError>,
     },
     /// Another process trains into the folder.
     #[error("another run trains into {}; give this one another --out", path.display())]

@@ -236,7 +236,7 @@ impl Trainer {
         let counts = (self.position(), self.calls);
         let place = checkpoint::place(&self.config, (self.step, self.total), counts, &self.history);
         let mut saved = Saved { session: &mut self.session, start: &self.start, kept: &self.kept };
-        let failed = |source| CheckpointError::Save { path: path.clone(), before, source };
+        let failed = |source| CheckpointError::Save { path: path.clone(), before, source: Box::new(source) };
         checkpoint::save(&path, &self.base, &place, &mut saved).map_err(failed)?;
         run.prune(self.config.run.keep)?;
         Ok(path)

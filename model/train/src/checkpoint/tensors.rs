@@ -55,7 +55,8 @@ impl Kept {
     /// Puts the states of a checkpoint on the device.
     pub(crate) fn restore(&self, session: &mut Session, from: &Checkpoint) -> Result<(), CheckpointError> {
         let opened = |path: &Path| {
-            Weights::open(path).map_err(|source| CheckpointError::Weights { path: from.path.clone(), source })
+            Weights::open(path)
+                .map_err(|source| CheckpointError::Weights { path: from.path.clone(), source: Box::new(source) })
         };
         let (model, optimizer) = (opened(&from.path)?, opened(&from.path.join(OPTIMIZER))?);
         let mut faults = Vec::new();
