@@ -92,7 +92,7 @@ fn a_run_killed_again_and_again_ends_as_one_that_was_not() {
     let mut n_killed = 0;
     for run in 0..20u64 {
         let out = format!("killed{run}");
-        let mut wait_ms = 300 + run * 53 % 600;
+        let mut wait_ms = 30 + run * 41;
         loop {
             let mut command = Command::new(env!("CARGO_BIN_EXE_enel"));
             command.args(folder.args(&out, &[])).stdout(Stdio::null()).stderr(Stdio::null());
@@ -239,6 +239,29 @@ fn a_number_that_is_none_stops_the_run_and_harms_nothing() {
         let after = std::fs::read(folder.checkpoint("run", 1).join("model.safetensors")).unwrap();
         assert!(before == after);
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_the_step_in_hand_and_saves() {
+    let folder = Folder::new(
+        2,
+        &SETTINGS.replace("steps = 5", "steps = 100000").replace("save_every = 1", "save_every = 100000"),
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_enel"));
+    command.args(folder.args("run", &[])).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let log = folder.path("run/log.jsonl");
+    while std::fs::metadata(&log).map_or(0, |meta| meta.len()) == 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("of 100000, which is saved; go on by: enel train"), "{stderr}");
+    let steps = std::fs::read_to_string(&log).unwrap().lines().count() as u64;
+    assert!(folder.checkpoint("run", steps).join("trainer.json").is_file());
 }
 
 #[cfg(unix)]

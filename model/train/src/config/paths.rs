@@ -13,8 +13,10 @@ impl Config {
             *path = placed(folder, path);
         }
         // A model's name is a preset, a fetched model or a folder: only what is a folder there is taken for one.
+        // The whole path, so that a run goes on from wherever one stands.
         let beside = folder.join(&self.model.start);
-        if beside.is_dir()
+        if let Ok(beside) = beside.canonicalize()
+            && beside.is_dir()
             && let Some(beside) = beside.to_str()
         {
             self.model.start = beside.to_owned();
