@@ -214,13 +214,19 @@ def cpu_model() -> str:
 
 def versions(args) -> dict:
     """Commit of this tree, and which binary was timed: the two need not belong together."""
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+    commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno")
     found = {"commit": commit or "unknown", "changed": bool(changed), "python": platform.python_version()}
     if not args.peers_only:
         found["enel_sha256"] = hashlib.sha256(args.enel.read_bytes()).hexdigest()
     return found
+
+
+def git(*what: str) -> str:
+    """What git says of this tree; nothing where there is none."""
+    try:
+        return subprocess.run(["git", "-C", str(ROOT), *what], capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def load() -> list:

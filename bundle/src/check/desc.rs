@@ -1,8 +1,8 @@
 //! Is a kernel's meaning well formed? Kinds, register order, buffer access, stores and extents, all faults at once.
 
 use crate::desc::{
-    Acc, AccOp, Access, AttentionBody, Body, ContractBody, Desc, Extent, FpsBody, KnnBody, MapBody, ReduceBody,
-    ScatterBody, Store, TopKBody, Value,
+    Acc, AccOp, Access, AttentionBody, AttentionGradBody, Body, ContractBody, Desc, Extent, FpsBody, KnnBody, MapBody,
+    ReduceBody, ScatterBody, Store, TopKBody, Value,
 };
 use crate::program::{Instr, Kind, Program, Reg};
 use enel_types::{BinaryOp, DType, UnaryOp};
@@ -125,6 +125,7 @@ pub fn check_desc(desc: &Desc) -> Result<(), Vec<DescFault>> {
         Body::Reduce(b) => check.reduce(b),
         Body::Contract(b) => check.contract(b),
         Body::Attention(b) => check.attention(b),
+        Body::AttentionGrad(b) => check.attention_grad(b),
         Body::Fps(b) => check.fps(b),
         Body::Knn(b) => check.knn(b),
         Body::TopK(b) => check.topk(b),
@@ -325,17 +326,37 @@ impl Check<'_> {
     fn attention(&mut self, body: &AttentionBody) {
         let AttentionBody { tokens, keys, heads, groups, head_size, scale: _, q, k, v, low, high, .. } = body;
         let AttentionBody { bf16: _, epilogue, stores, .. } = body;
-        let positive = *heads >= 1 && *groups >= 1 && *head_size >= 1 && heads % groups == 0;
-        let rule = "attention needs positive heads, groups and head size, and groups that divide heads";
-        self.ensure(positive, DescFault::Body { rule });
-        self.space(&[&[*tokens, *keys, Extent::Const(*heads), Extent::Const(*head_size)]]);
-        for (value, place) in [(q, "q"), (k, "k"), (v, "v")] {
+        self.attention_sizes([*tokens, *keys], [*heads, *groups, *head_size]);
+        for (value, place) in [(Some(q), "q"), (Some(k), "k"), (v.as_ref(), "v")] {
+            let Some(value) = value else { continue };
             self.value_of(value, place, 3, Kind::Float);
         }
         self.value_of(low, "low", 1, Kind::Int);
         self.value_of(high, "high", 1, Kind::Int);
-        let site = Site { place: "epilogue", axes: 3, accs: &[Kind::Float], stores };
+        let axes = if v.is_some() { 3 } else { 2 };
+        let site = Site { place: "epilogue", axes, accs: &[Kind::Float], stores };
         let kinds = self.program(epilogue, &site);
+        self.stores(stores, &kinds);
+    }
+
+    fn attention_sizes(&mut self, [tokens, keys]: [Extent; 2], [heads, groups, head_size]: [i64; 3]) {
+        let positive = heads >= 1 && groups >= 1 && head_size >= 1 && heads % groups == 0;
+        let rule = "attention needs positive heads, groups and head size, and groups that divide heads";
+        self.ensure(positive, DescFault::Body { rule });
+        self.space(&[&[tokens, keys, Extent::Const(heads), Extent::Const(head_size)]]);
+    }
+
+    fn attention_grad(&mut self, body: &AttentionGradBody) {
+        let AttentionGradBody { tokens, keys, heads, groups, head_size, scale: _, by: _, bf16: _, .. } = body;
+        let AttentionGradBody { q, k, v, dy, low, high, lse, delta, epilogue, stores, .. } = body;
+        self.attention_sizes([*tokens, *keys], [*heads, *groups, *head_size]);
+        let floats = [(q, "q", 3), (k, "k", 3), (v, "v", 3), (dy, "dy", 3), (lse, "lse", 2), (delta, "delta", 2)];
+        for (value, place, axes) in floats {
+            self.value_of(value, place, axes, Kind::Float);
+        }
+        self.value_of(low, "low", 1, Kind::Int);
+        self.value_of(high, "high", 1, Kind::Int);
+        let kinds = self.program(epilogue, &Site { place: "epilogue", axes: 3, accs: &[Kind::Float], stores });
         self.stores(stores, &kinds);
     }
 

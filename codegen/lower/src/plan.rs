@@ -239,7 +239,7 @@ impl<'g> Maker<'g> {
         let simple = match &work.kernel.desc.body {
             Body::Map(_) | Body::Reduce(_) | Body::Knn(_) | Body::TopK(_) => true,
             Body::Contract(body) => body.fold.is_none(),
-            Body::Attention(_) | Body::Fps(_) | Body::Scatter(_) => false,
+            Body::Attention(_) | Body::AttentionGrad(_) | Body::Fps(_) | Body::Scatter(_) => false,
         };
         let largest: Vec<i64> = self.graph.symbols.iter().map(|symbol| symbol.max).collect();
         let extent = |dim: &Dim| dim.eval(&largest).ok().and_then(|n| u64::try_from(n).ok()).unwrap_or(u64::MAX);

@@ -1,5 +1,6 @@
 //! What is there to time? A compiled graph with weights and inputs of the right sizes, ready for its next run.
 
+use super::measure::WARM_ON_GPU;
 use super::{BenchArgs, Work, train};
 use crate::enel::engine::indices;
 use crate::{device, source};
@@ -203,8 +204,8 @@ impl Workload {
     /// Sizes the cache and, for decoding, runs the prompt.
     fn fill_cache(&mut self, args: &BenchArgs) -> Result<()> {
         let prompt = args.tokens as usize;
-        // Room for the warm-up and every timed step.
-        let steps = if args.work == Work::Decode { args.repeat as usize + 2 } else { 0 };
+        // Room for the warm-up, every timed step, and the one whose kernels are timed.
+        let steps = if args.work == Work::Decode { (args.repeat + WARM_ON_GPU + 1) as usize } else { 0 };
         let map = CacheMap::new(&[prompt + steps])?;
         let slots = map.slots() as i64;
         self.session.set_state_symbols(&[("S", slots)])?;
