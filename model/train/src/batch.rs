@@ -39,7 +39,7 @@ pub struct Purpose<'a> {
     pub first_cloud: u32,
 }
 
-/// Lays out samples of one call; `names_of` are their objects.
+/// Lays out samples of one call, each with the name of its object.
 ///
 /// # Errors
 /// [`DataError::Pack`], [`DataError::Conversation`] for the first sample that does not fit.

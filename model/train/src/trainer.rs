@@ -16,7 +16,7 @@ use crate::start::Start;
 use crate::steps::{self, Graphs, Opener};
 use enel_model::names;
 use enel_model::train::{Objective, TrainConfig};
-use enel_runtime::{HostTensors, Session};
+use enel_runtime::{HostTensor, HostTensors, Session};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -36,6 +36,8 @@ pub struct Trainer {
     session: Session,
     total: u64,
     step: u64,
+    /// Samples that were seen, over all epochs.
+    position: u64,
     calls: u64,
     history: [u8; 32],
     left_out: Vec<DataError>,
@@ -73,6 +75,7 @@ impl Trainer {
             session,
             total,
             step: 0,
+            position: 0,
             calls: 0,
             history: [0; 32],
             left_out: Vec::new(),
@@ -88,6 +91,7 @@ impl Trainer {
         from.suits(&self.config)?;
         self.kept.restore(&mut self.session, from)?;
         self.step = from.place.step;
+        self.position = from.place.position;
         self.calls = from.place.calls;
         let digit = |at: usize| from.place.history.get(2 * at..2 * at + 2);
         self.history = std::array::from_fn(|at| digit(at).and_then(|d| u8::from_str_radix(d, 16).ok()).unwrap_or(0));
@@ -168,6 +172,7 @@ impl Trainer {
         let (grad_norm, learning_rate) = (of(names::GRAD_NORM), of(names::LEARNING_RATE));
         finite(number, "length of the derivatives", grad_norm)?;
         self.step = number;
+        self.position += self.step_samples();
         self.calls += calls.len() as u64;
         let bundle = self.session.bundle();
         self.last_flop = calls.iter().map(|call| plan_flop(bundle, steps::MICRO, &call.symbols)).sum();
@@ -178,7 +183,7 @@ impl Trainer {
         self.history = hash.finalize().into();
         Ok(StepLine {
             step: number,
-            epoch: self.position() as f64 / self.set.samples.len().max(1) as f64,
+            epoch: self.position as f64 / self.set.samples.len().max(1) as f64,
             loss,
             terms: sums,
             grad_norm,
@@ -233,7 +238,7 @@ impl Trainer {
         if path.exists() {
             return Ok(path);
         }
-        let counts = (self.position(), self.calls);
+        let counts = (self.position, self.calls);
         let place = checkpoint::place(&self.config, (self.step, self.total), counts, &self.history);
         let mut saved = Saved { session: &mut self.session, start: &self.start, kept: &self.kept };
         let failed = |source| CheckpointError::Save { path: path.clone(), before, source: Box::new(source) };
@@ -242,16 +247,16 @@ impl Trainer {
         Ok(path)
     }
 
-    /// Samples that were seen, over all epochs.
-    fn position(&self) -> u64 {
-        self.step * (self.config.batch.size * self.config.batch.accumulation) as u64
+    /// Samples of a step.
+    fn step_samples(&self) -> u64 {
+        (self.config.batch.size * self.config.batch.accumulation) as u64
     }
 
     /// The calls of the next step; one whose samples were all left out is none.
     fn step_calls(&mut self) -> Result<Vec<Call>, TrainError> {
         let size = self.config.batch.size as u64;
-        let first = self.position();
-        let last = first + size * self.config.batch.accumulation as u64 - 1;
+        let first = self.position;
+        let last = first + self.step_samples() - 1;
         let mut calls = Vec::with_capacity(self.config.batch.accumulation);
         let mut first_cloud = 0;
         for part in 0..self.config.batch.accumulation as u64 {
@@ -315,10 +320,8 @@ fn shares(calls: &[Call], mean: MeanConfig) -> Vec<(f64, f64)> {
 
 /// Outputs that are one number.
 fn scalars(outputs: &HostTensors) -> impl Iterator<Item = (&str, f64)> {
-    let value = |(name, tensor): (&'_ String, &enel_runtime::HostTensor)| {
-        tensor.to_f32().and_then(|values| values.first().copied()).map(|value| (name.clone(), f64::from(value)))
-    };
-    outputs.iter().filter_map(move |(name, tensor)| value((name, tensor)).map(|(_, x)| (name.as_str(), x)))
+    let first = |tensor: &HostTensor| tensor.to_f32()?.first().map(|&value| f64::from(value));
+    outputs.iter().filter_map(move |(name, tensor)| Some((name.as_str(), first(tensor)?)))
 }
 
 fn finite(step: u64, what: &'static str, value: f64) -> Result<(), TrainError> {
