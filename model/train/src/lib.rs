@@ -13,7 +13,7 @@
 //! use enel_model::{BatchNorms, Bounds, EnelConfig, names};
 //! use enel_runtime::HostTensors;
 //! use enel_text::chat::{Message, example};
-//! use enel_train::{Base, batch, data::Ready, drawn, steps};
+//! use enel_train::{Base, batch, config::ModeConfig, data::Ready, drawn, steps};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 //! let base = Base::drawn(EnelConfig::tiny())?;
@@ -23,7 +23,7 @@
 //! // The loss with its derivatives, which are added up, and AdamW over the sums: two graphs over the same states.
 //! let micro = micro_step_graph(&base.config, &train, &Bounds::default())?;
 //! let apply = apply_graph(&micro.weights, &Optimizer::paper(1e-2, Schedule::Constant))?;
-//! let mut session = steps::open_cpu("cpu", &[&micro.graph, &apply], &steps::front())?;
+//! let mut session = steps::open_cpu("cpu", &[&micro.graph, &apply], &steps::front(ModeConfig::F32))?;
 //! let mut fixed = HostTensors::new();
 //! for (id, name, kind) in micro.graph.inputs().filter(|(_, name, _)| !name.starts_with("grad.")) {
 //!     let shape: Vec<usize> = micro.graph.ty(id).shape.iter().filter_map(|n| n.as_const()).map(|n| n as usize).collect();

@@ -44,10 +44,14 @@ pub struct Graphs {
     pub held_out: Option<Graph>,
 }
 
-/// How graphs of a run are compiled: each value is stored as its graph says, and products of the same rows stay apart,
-/// because derivatives read every fixed matrix by itself: laid side by side as well, it would be held twice.
-pub fn front() -> FrontConfig {
-    FrontConfig { mode: Mode::F32, passes: Passes::AllBut(vec!["merge-contracts".to_owned()]) }
+/// How graphs of a run are compiled: products of the same rows stay apart, because derivatives read every fixed matrix by
+/// itself: laid side by side as well, it would be held twice.
+pub fn front(mode: ModeConfig) -> FrontConfig {
+    let mode = match mode {
+        ModeConfig::F32 => Mode::F32,
+        ModeConfig::Bf16 => Mode::Bf16,
+    };
+    FrontConfig { mode, passes: Passes::AllBut(vec!["merge-contracts".to_owned()]) }
 }
 
 /// The optimizer of a run of `total` steps.

@@ -58,7 +58,7 @@ impl Trainer {
         let start = Start::open(&base.source, &kept.shapes, config.run.seed)?;
         let reader = Reader::new(&base, &config)?;
         let order = Order::new(config.run.seed, set.samples.len());
-        let mut session = open(&graphs.list(), &steps::front()).map_err(TrainError::Open)?;
+        let mut session = open(&graphs.list(), &steps::front(config.run.mode)).map_err(TrainError::Open)?;
         drop(graphs);
         session.bind(&start)?;
         kept.begin(&mut session, &start).map_err(steps::at(0))?;

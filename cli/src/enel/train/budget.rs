@@ -34,7 +34,7 @@ pub(super) fn dry_run(args: &TrainArgs, config: Config) -> Result<()> {
     let n_nodes = graphs.list().iter().map(|graph| graph.len()).sum::<usize>();
     let graphs_s = clock.elapsed().as_secs_f64();
     progress.say("planning");
-    let compiled = enel_lower::compile(&graphs.list(), &front())?;
+    let compiled = enel_lower::compile(&graphs.list(), &front(config.run.mode))?;
     drop(progress);
     let n_kernels = compiled.kernels.len();
     let bundle = Bundle { plans: compiled.plans, kernels: compiled.kernels, ..Bundle::default() };

@@ -50,7 +50,7 @@ pub fn accumulating(forward: &Graph, learns: &dyn Fn(&str) -> bool) -> Result<Mi
     let weights: Vec<(String, TensorType)> = forward
         .inputs()
         .filter(|(_, name, kind)| *kind == InputKind::Weight && learns(name))
-        .map(|(id, name, _)| (name.to_owned(), TensorType::new(DType::F32, forward.ty(id).shape.clone())))
+        .map(|(id, name, _)| (name.to_owned(), master(forward.ty(id))))
         .collect();
     let is_weight = |name: &str| weights.iter().any(|(weight, _)| weight == name);
     let hoisted = hoist(verify(forward).map_err(first_fault)?)?;
@@ -67,9 +67,15 @@ pub fn reading(name: &str, forward: &Graph, is_state: &dyn Fn(&str) -> bool) -> 
     with_states(name, forward, is_state)
 }
 
-/// `derived` with weights as states, and each output `grad.NAME` as the update of a state it is added to.
+/// What a weight that learns is stored as, and what its derivatives are added up in: f32, whatever products take it as.
+/// Steps are too small for fewer digits.
 ///
-/// States are f32 and narrowed where they are read: a step is often smaller than half a digit of bf16.
+/// **Source** Micikevicius et al. 2018, arXiv:1710.03740, section 3.1.
+fn master(ty: &TensorType) -> TensorType {
+    TensorType::new(DType::F32, ty.shape.clone())
+}
+
+/// `derived` with weights as states, and each output `grad.NAME` as the update of a state it is added to.
 fn with_states(name: &str, derived: &Graph, is_state: &dyn Fn(&str) -> bool) -> Result<Graph, ModelError> {
     let mut graph = Graph::new(name, derived.symbols.clone());
     let mut moved: Vec<NodeId> = Vec::with_capacity(derived.len());
@@ -78,9 +84,8 @@ fn with_states(name: &str, derived: &Graph, is_state: &dyn Fn(&str) -> bool) -> 
         let operands: Vec<NodeId> = operands.iter().map(|o| moved[o.index()]).collect();
         moved.push(match op {
             Op::Input { name, kind: InputKind::Weight, ty } if is_state(name) => {
-                let wide = TensorType::new(DType::F32, ty.shape.clone());
-                let state = graph.input(name, InputKind::State, wide)?;
-                graph.cast(state, ty.dtype)?
+                let state = graph.input(name, InputKind::State, master(ty))?;
+                if ty.dtype == DType::F32 { state } else { graph.cast(state, ty.dtype)? }
             }
             op => graph.push(op.clone(), &operands)?,
         });
@@ -91,8 +96,7 @@ fn with_states(name: &str, derived: &Graph, is_state: &dyn Fn(&str) -> bool) -> 
             (Some(state), _) => graph.output_state(&output.name, value, moved[state.index()]),
             (None, false) => graph.output(&output.name, value),
             (None, true) => {
-                let value = graph.cast(value, DType::F32)?;
-                let ty = graph.ty(value).clone();
+                let ty = master(graph.ty(value));
                 let sum = graph.input(&output.name, InputKind::State, ty)?;
                 let next = graph.add(sum, value)?;
                 graph.output_state(&output.name, next, sum);
