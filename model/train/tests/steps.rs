@@ -114,6 +114,31 @@ fn sixteen_bits_learn_too() {
 }
 
 #[test]
+fn less_memory_changes_no_bit() {
+    let dir = objects(2);
+    let weights = ["", "temporaries_gb = 0.0001\n"].map(|bound| {
+        let text = format!("[batch]\nsize = 2\n{bound}[run]\nsteps = 2\n");
+        let mut trainer = trainer(config(dir.path(), &text)).unwrap();
+        trainer.step().unwrap();
+        trainer.step().unwrap();
+        states(&mut trainer, "model.")
+            .iter()
+            .flat_map(|name| state(&mut trainer, name))
+            .map(f32::to_bits)
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(weights[0], weights[1]);
+    let wrong = config_fault("[batch]\ntemporaries_gb = 0.0\n");
+    assert!(wrong.contains("batch.temporaries_gb"), "{wrong}");
+}
+
+fn config_fault(more: &str) -> String {
+    let text = format!("[data]\nannotations = \"a.json\"\nclouds = \".\"\n{more}");
+    let config = enel_train::Config::parse(&text, std::path::Path::new("run.toml"));
+    config.unwrap_err().to_string()
+}
+
+#[test]
 fn only_what_is_named_learns() {
     let dir = objects(2);
     let text = "[trainable]\npatterns = [\"model.point_proj.*\", \"model.embed_tokens.weight\"]\n\
