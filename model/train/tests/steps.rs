@@ -121,7 +121,7 @@ fn less_memory_changes_no_bit() {
         let mut trainer = trainer(config(dir.path(), &text)).unwrap();
         trainer.step().unwrap();
         trainer.step().unwrap();
-        states(&mut trainer, "model.")
+        states(&mut trainer, "adam.v.")
             .iter()
             .flat_map(|name| state(&mut trainer, name))
             .map(f32::to_bits)
