@@ -23,8 +23,11 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LIMIT_S = 3600  # for one program; a first run that compiles for a GPU takes minutes
-REPEAT = {"embed": 3, "prefill": 5, "decode": 30}
-MODES = {"embed": "f32", "prefill": "f32,bf16", "decode": "f32,bf16"}
+REPEAT = {"embed": 3, "prefill": 5, "decode": 30, "train-step": 3}
+MODES = {"embed": "f32", "prefill": "f32,bf16", "decode": "f32,bf16", "train-step": "f32"}
+SCRIPTS = {"embed": "embed.py", "prefill": "llama.py", "decode": "llama.py", "train-step": "train.py"}
+# A caption's worth of text behind each cloud of a step.
+TRAIN = ("--config", "small", "--clouds", "4", "--tokens", "192")
 NARROW = {"f32": 0, "bf16": 1}
 
 
@@ -43,10 +46,10 @@ class Program:
 
 def ours(work: str, args) -> list:
     """Our programs for `work`, one for each mode."""
-    config = args.embed_config if work == "embed" else args.config
     device = f"cpu:{args.threads}" if args.device == "cpu" else "cuda:0"
-    common = ["--config", config, "--device", device, "--repeat", str(repeats(work, args)), "--json"]
-    common += [] if work == "embed" else ["--tokens", str(args.tokens)]
+    sizes = {"embed": ("--config", args.embed_config), "train-step": TRAIN}
+    sizes = sizes.get(work, ("--config", args.config, "--tokens", str(args.tokens)))
+    common = [*sizes, "--device", device, "--repeat", str(repeats(work, args)), "--json"]
     command = (str(args.enel), "bench", work, *common, "--mode")
     return [Program("enel", mode, (*command, mode)) for mode in modes(work, args)]
 
@@ -58,12 +61,15 @@ def theirs(work: str, args) -> list:
         config = "paper" if args.embed_config == "enel-7b" else args.embed_config
         script = (str(HERE / "embed.py"), "--config", config)
         forms = [(form, ("--form", form)) for form in ("plain", "tuned")]
+    elif work == "train-step":
+        script, forms = (str(HERE / "train.py"), *TRAIN), [("eager", ())]
     else:
         script = (str(HERE / "llama.py"), work, "--config", args.config, "--tokens", str(args.tokens))
         forms = [("eager", ())]
     ways = [("", ())]
     ways += [("+compile", ("--compile",))] if args.compile else []
-    ways += [("+graph", ("--cuda-graph",))] if args.cuda_graph else []
+    # The embedder of a step looks at what it masked: no recording of launches can.
+    ways += [("+graph", ("--cuda-graph",))] if args.cuda_graph and work != "train-step" else []
     return [
         Program(f"torch {form}{way}", dtype, (args.python, *script, *form_args, *way_args, *common, "--dtype", dtype))
         for dtype in modes(work, args)
@@ -107,7 +113,7 @@ def favour(nice: int) -> None:
 
 def check_peers(args) -> list:
     """Lets each peer that will run prove itself; their rows. A failed one ends the program."""
-    scripts = {"embed.py" if work == "embed" else "llama.py" for work in args.work}
+    scripts = {SCRIPTS[work] for work in args.work}
     rows = []
     for script in sorted(scripts):
         command = [args.python, str(HERE / script), "--device", args.device, "--json", "--check"]
@@ -208,13 +214,19 @@ def cpu_model() -> str:
 
 def versions(args) -> dict:
     """Commit of this tree, and which binary was timed: the two need not belong together."""
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+    commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno")
     found = {"commit": commit or "unknown", "changed": bool(changed), "python": platform.python_version()}
     if not args.peers_only:
         found["enel_sha256"] = hashlib.sha256(args.enel.read_bytes()).hexdigest()
     return found
+
+
+def git(*what: str) -> str:
+    """What git says of this tree; nothing where there is none."""
+    try:
+        return subprocess.run(["git", "-C", str(ROOT), *what], capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def load() -> list:
@@ -258,7 +270,7 @@ def say(text: str) -> None:
 
 def arguments(argv) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", default="embed,prefill,decode", help="of embed, prefill, decode (default: all)")
+    parser.add_argument("--work", default=",".join(REPEAT), help=f"of {', '.join(REPEAT)} (default: all)")
     parser.add_argument("--enel", type=pathlib.Path, metavar="PATH", help="our binary (default: in target/release)")
     parser.add_argument("--python", default=sys.executable, metavar="PATH", help="interpreter that has PyTorch")
     parser.add_argument("--check", metavar="DIR", help="golden values the peers must agree with")
@@ -266,7 +278,7 @@ def arguments(argv) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="CPU threads of both")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--repeat", type=int, metavar="N", help=f"timed runs of a program (default: {REPEAT})")
-    parser.add_argument("--modes", metavar="LIST", help="f32, bf16 (default: f32 for embed, both for the others)")
+    parser.add_argument("--modes", metavar="LIST", help="f32, bf16 (default: f32 for embed and train-step, both for the others)")
     parser.add_argument("--config", default="llama-110m", help="decoder of prefill and decode (default: %(default)s)")
     parser.add_argument("--embed-config", default="enel-7b", help="preset whose embedder is run (default: %(default)s)")
     parser.add_argument("--tokens", type=int, default=512, metavar="N", help="of the prompt")

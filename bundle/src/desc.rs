@@ -34,7 +34,8 @@ pub enum Access {
     Read,
     /// Every element the body defines is written, none read.
     Write,
-    /// Some elements are replaced, the rest stays (scatter).
+    /// Some elements are replaced, the rest stays (scatter); or each element is replaced by one computed from it, where
+    /// [`Store::replaces`] says so.
     Update,
 }
 
@@ -86,6 +87,14 @@ pub struct Store {
     pub value: Reg,
 }
 
+impl Store {
+    /// True for a load of the very element this store replaces, in the same program: the point that reads it is the one
+    /// that writes it, so the order of points does not matter.
+    pub fn replaces(&self, buffer: u32, index: Reg) -> bool {
+        self.buffer == buffer && self.index == index
+    }
+}
+
 /// The computation, by family.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Body {
@@ -97,6 +106,8 @@ pub enum Body {
     Contract(ContractBody),
     /// Softmax-weighted sums over ranges of rows.
     Attention(AttentionBody),
+    /// Their derivatives.
+    AttentionGrad(AttentionGradBody),
     /// Farthest point sampling.
     Fps(FpsBody),
     /// k nearest neighbours.
@@ -115,6 +126,7 @@ impl Body {
             Body::Reduce(_) => "reduce",
             Body::Contract(_) => "contract",
             Body::Attention(_) => "attention",
+            Body::AttentionGrad(_) => "attention_grad",
             Body::Fps(_) => "fps",
             Body::Knn(_) => "knn",
             Body::TopK(_) => "topk",
@@ -224,8 +236,9 @@ pub struct ContractBody {
 
 /// Token t attends to rows `low(t) <= s < high(t)`: `Acc(0)` = sum_s softmax_s(scale q.k) v, 0 for an empty range.
 ///
-/// Axes of `q` and `epilogue`: token, head, channel. Of `k`, `v`: row, group, channel. Of `low`, `high`: token.
-/// Head h uses group `h * groups / heads`.
+/// Without values `Acc(0)` = ln sum_s exp(scale q.k), the lse of Dao 2023 (arXiv:2307.08691), and the epilogue's axes are
+/// token, head. Axes of `q` and `epilogue`: token, head, channel. Of `k`, `v`: row, group, channel. Of `low`, `high`:
+/// token. Head h uses group `h * groups / heads`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AttentionBody {
     /// Number of tokens.
@@ -244,12 +257,82 @@ pub struct AttentionBody {
     pub q: Value,
     /// Key elements.
     pub k: Value,
-    /// Value elements.
-    pub v: Value,
+    /// Value elements, if values are summed.
+    pub v: Option<Value>,
     /// First row seen, Int.
     pub low: Value,
     /// One past the last row seen, Int.
     pub high: Value,
+    /// As for contract.
+    pub bf16: bool,
+    /// Run once per result element.
+    pub epilogue: Program,
+    /// What is written.
+    pub stores: Vec<Store>,
+}
+
+/// An operand of attention its result is differentiated by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum By {
+    /// q.
+    Query,
+    /// k.
+    Key,
+    /// v.
+    Value,
+}
+
+impl By {
+    /// Letter of the operand.
+    pub const fn name(self) -> &'static str {
+        match self {
+            By::Query => "q",
+            By::Key => "k",
+            By::Value => "v",
+        }
+    }
+}
+
+/// The derivative of attention by q, k or v, given `dy`, that by its result.
+///
+/// With p = exp(scale q.k - lse) over the rows a token sees and ds = scale p (dy.v - delta): `Acc(0)` is sum_s ds k for
+/// q, sum_t ds q for k, sum_t p dy for v. Axes of `q`, `dy`: token, head, channel. Of `k`, `v`: row, group, channel. Of
+/// `low`, `high`: token. Of `lse`, `delta`: token, head. Of `epilogue`: those of the operand. Heads and groups are as in
+/// [`AttentionBody`].
+///
+/// **Source** Dao 2023, arXiv:2307.08691, algorithm 2.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AttentionGradBody {
+    /// Number of tokens.
+    pub tokens: Extent,
+    /// Number of key and value rows.
+    pub keys: Extent,
+    /// Query heads.
+    pub heads: i64,
+    /// Key and value heads.
+    pub groups: i64,
+    /// Channels per head.
+    pub head_size: i64,
+    /// Factor on the scores, as bits of an f32.
+    pub scale: u32,
+    /// Which derivative.
+    pub by: By,
+    /// Query elements.
+    pub q: Value,
+    /// Key elements.
+    pub k: Value,
+    /// Value elements.
+    pub v: Value,
+    /// Derivative by the result.
+    pub dy: Value,
+    /// First row seen, Int.
+    pub low: Value,
+    /// One past the last row seen, Int.
+    pub high: Value,
+    /// Logarithm of the sum of a row's exponentials.
+    pub lse: Value,
+    /// Sum of `dy` times the result over channels.
+    pub delta: Value,
     /// As for contract.
     pub bf16: bool,
     /// Run once per result element.

@@ -16,8 +16,8 @@ mod show;
 pub use arena::{ARENA_ALIGNMENT, Layout, check_layout, layout};
 pub use check::{DescFault, check_desc, check_plan};
 pub use desc::{
-    Acc, AccOp, Access, AttentionBody, Body, BufferRole, ContractBody, Desc, Dynamic, Extent, Fold, FpsBody, KnnBody,
-    MapBody, ReduceBody, ScatterBody, ScatterMode, Store, TopKBody, Value,
+    Acc, AccOp, Access, AttentionBody, AttentionGradBody, Body, BufferRole, By, ContractBody, Desc, Dynamic, Extent,
+    Fold, FpsBody, KnnBody, MapBody, ReduceBody, ScatterBody, ScatterMode, Store, TopKBody, Value,
 };
 pub use file::{Bundle, BundleError, BundleFault, FORMAT_VERSION, Image, ImageKind};
 pub use flops::flops;

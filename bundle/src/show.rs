@@ -3,8 +3,8 @@
 //! Law: output only, never parsed. Every field is destructured, so a new one cannot be forgotten.
 
 use crate::desc::{
-    Acc, AccOp, Access, AttentionBody, Body, BufferRole, ContractBody, Desc, Dynamic, Extent, Fold, FpsBody, KnnBody,
-    MapBody, ReduceBody, ScatterBody, ScatterMode, Store, TopKBody, Value,
+    Acc, AccOp, Access, AttentionBody, AttentionGradBody, Body, BufferRole, ContractBody, Desc, Dynamic, Extent, Fold,
+    FpsBody, KnnBody, MapBody, ReduceBody, ScatterBody, ScatterMode, Store, TopKBody, Value,
 };
 use crate::plan::{Buffer, BufferKind, Call, Config, Grid, Kernel, Launch, Part, Plan, Port, Step};
 use crate::program::{Instr, Program, Reg};
@@ -90,6 +90,7 @@ impl Display for Desc {
             Body::Reduce(b) => b.fmt(f),
             Body::Contract(b) => b.fmt(f),
             Body::Attention(b) => b.fmt(f),
+            Body::AttentionGrad(b) => b.fmt(f),
             Body::Fps(b) => b.fmt(f),
             Body::Knn(b) => b.fmt(f),
             Body::TopK(b) => b.fmt(f),
@@ -184,7 +185,24 @@ impl Display for AttentionBody {
         writeln!(f, "  tokens {tokens}, keys {keys}, heads {heads}, groups {groups}, head size {head_size}")?;
         let products = if *bf16 { "bf16" } else { "f32" };
         writeln!(f, "  scale {:?}, products {products}", f32::from_bits(*scale))?;
-        for (name, part) in [("q", q), ("k", k), ("v", v), ("low", low), ("high", high)] {
+        let values = v.iter().map(|v| ("v", v));
+        for (name, part) in [("q", q), ("k", k)].into_iter().chain(values).chain([("low", low), ("high", high)]) {
+            value(f, name, part)?;
+        }
+        program(f, "epilogue", epilogue)?;
+        stores(f, s)
+    }
+}
+
+impl Display for AttentionGradBody {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let AttentionGradBody { tokens, keys, heads, groups, head_size, scale, by, q, k, v, dy, .. } = self;
+        let AttentionGradBody { low, high, lse, delta, bf16, epilogue, stores: s, .. } = self;
+        writeln!(f, "  tokens {tokens}, keys {keys}, heads {heads}, groups {groups}, head size {head_size}")?;
+        let products = if *bf16 { "bf16" } else { "f32" };
+        writeln!(f, "  scale {:?}, products {products}, by {}", f32::from_bits(*scale), by.name())?;
+        let parts = [("q", q), ("k", k), ("v", v), ("dy", dy), ("low", low), ("high", high)];
+        for (name, part) in parts.into_iter().chain([("lse", lse), ("delta", delta)]) {
             value(f, name, part)?;
         }
         program(f, "epilogue", epilogue)?;

@@ -25,18 +25,21 @@ pub struct Feed<'a> {
     pub inputs: &'a BTreeMap<String, Tensor>,
 }
 
-/// Targets a device named `device` needs; none for cpu.
-///
-/// # Errors
-/// `auto` with a GPU that does not open.
+/// What is compiled to run on this device, and nothing for others; none for cpu.
 pub fn targets(device: &Device) -> Vec<Arch> {
-    let name = device.name();
+    targets_of(&device.name())
+}
+
+fn targets_of(name: &str) -> Vec<Arch> {
     if name.starts_with("cpu") {
         vec![]
     } else if name.starts_with("emulated") {
         vec![Arch::COMPUTE_80]
+    } else if name.contains(", sm_90)") {
+        vec![Arch::SM_90A]
     } else {
-        vec![Arch::SM_80, Arch::SM_90A]
+        // Machine code for cards of this major version, and text for later ones.
+        vec![Arch::SM_80]
     }
 }
 
@@ -149,4 +152,19 @@ fn converted(tensor: &HostTensor, to: enel_ir::DType) -> Result<HostTensor> {
     let wide = Tensor::from_bytes(tensor.dtype(), tensor.shape(), tensor.bytes())?;
     let narrow = Tensor::new(to, &wide.shape, wide.values)?;
     Ok(HostTensor::new(to, tensor.shape(), narrow.to_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_compiled_for_alone() {
+        assert_eq!(targets_of("cpu (16 threads)"), []);
+        assert_eq!(targets_of("emulated"), [Arch::COMPUTE_80]);
+        assert_eq!(targets_of("cuda:0 (NVIDIA H100 80GB HBM3, sm_90)"), [Arch::SM_90A]);
+        for name in ["A100-SXM4-80GB, sm_80", "GeForce RTX 4090, sm_89", "B200, sm_100", "RTX 5090, sm_120"] {
+            assert_eq!(targets_of(&format!("cuda:1 (NVIDIA {name})")), [Arch::SM_80], "{name}");
+        }
+    }
 }

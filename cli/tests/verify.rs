@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
+use anyhow::bail;
 use enel_bundle::{AccOp, Body, Bundle, ImageKind};
 use enel_cli::compile::toolchain;
-use enel_cli::compile::verify::{family, prove::Settings};
+use enel_cli::compile::verify::{family, prove::Lost, prove::Settings};
 use enel_cli::{device, source};
 use enel_lower::FrontConfig;
 use enel_nvrtc::{Arch, locate};
@@ -94,6 +95,29 @@ fn a_face_given_another_program_is_caught_and_shrunk() {
     for family in Family::ALL {
         assert!(family::one(family, settings, zeros).failure.is_some(), "{} passes as zeros", family.name());
     }
+}
+
+#[test]
+fn a_device_that_is_lost_leaves_the_call_that_lost_it() {
+    let settings = Settings { cases: 16, seed: 3 };
+    let mut calls = 0;
+    let proof = family::one(Family::Map, settings, |case| {
+        calls += 1;
+        match calls {
+            1 | 2 => changed(case, &|_| ()),
+            3 => bail!("an illegal address"),
+            _ => Err(Lost.into()),
+        }
+    });
+    let failure = proof.failure.unwrap();
+    assert_eq!((proof.cases, failure.reason.as_str()), (2, "an illegal address"));
+    // The same call, where the device goes on and every smaller call is right.
+    let mut calls = 0;
+    let alone = family::one(Family::Map, settings, |case| {
+        calls += 1;
+        if calls == 3 { bail!("an illegal address") } else { changed(case, &|_| ()) }
+    });
+    assert_eq!(alone.failure.unwrap().call, failure.call);
 }
 
 fn bundle(targets: &[Arch]) -> Bundle {

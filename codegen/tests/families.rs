@@ -55,6 +55,16 @@ fn attention_weighs_the_rows_each_token_sees() {
 }
 
 #[test]
+fn attention_without_values_gives_logarithms_of_sums() {
+    property(12, draw::attention_lse());
+}
+
+#[test]
+fn attention_grad_adds_up_what_each_token_and_row_gains() {
+    property(36, draw::attention_grad());
+}
+
+#[test]
 fn attention_teams_share_long_caches() {
     property(8, draw::attention_decode());
 }

@@ -3,8 +3,8 @@
 mod support;
 
 use enel_bundle::{
-    Acc, AccOp, AttentionBody, Body, ContractBody, Desc, Dynamic, Extent, Fold, FpsBody, Instr, KnnBody, MapBody,
-    Program, ReduceBody, ScatterBody, ScatterMode, Store, TopKBody,
+    Acc, AccOp, AttentionBody, AttentionGradBody, Body, By, ContractBody, Desc, Dynamic, Extent, Fold, FpsBody, Instr,
+    KnnBody, MapBody, Program, ReduceBody, ScatterBody, ScatterMode, Store, TopKBody,
 };
 use enel_codegen::render;
 use enel_nvrtc::{Arch, Limits, Unit, gate};
@@ -81,7 +81,7 @@ fn attend(d: i64, tokens: i64, dtype: DType) -> Desc {
         scale: 0.125f32.to_bits(),
         q: loaded(0, &axes(&[token, heads, channel])),
         k: loaded(1, &axes(&[row, groups, channel])),
-        v: loaded(2, &axes(&[row, groups, channel])),
+        v: Some(loaded(2, &axes(&[row, groups, channel]))),
         low: loaded(3, &[(0, token)]),
         high: loaded(4, &[(0, token)]),
         bf16: dtype == DType::BF16,
@@ -90,6 +90,35 @@ fn attend(d: i64, tokens: i64, dtype: DType) -> Desc {
     };
     let roles = [read(dtype), read(dtype), read(dtype), read(DType::I32), read(DType::I32), write(dtype)];
     desc(&roles, &[any_size(tokens), any_size(65536)], Body::Attention(body))
+}
+
+fn attend_grad(d: i64, by: By, dtype: DType) -> Desc {
+    let (token, row, heads, groups, channel) = (Extent::Dyn(0), Extent::Dyn(1), c(32), c(8), c(d));
+    let own = if by == By::Query { [token, heads, channel] } else { [row, groups, channel] };
+    let (epilogue, stores) = store_accs(&own, 8, 1);
+    let body = AttentionGradBody {
+        tokens: token,
+        keys: row,
+        heads: 32,
+        groups: 8,
+        head_size: d,
+        scale: 0.125f32.to_bits(),
+        by,
+        q: loaded(0, &axes(&[token, heads, channel])),
+        k: loaded(1, &axes(&[row, groups, channel])),
+        v: loaded(2, &axes(&[row, groups, channel])),
+        dy: loaded(3, &axes(&[token, heads, channel])),
+        low: loaded(4, &[(0, token)]),
+        high: loaded(5, &[(0, token)]),
+        lse: loaded(6, &axes(&[token, heads])),
+        delta: loaded(7, &axes(&[token, heads])),
+        bf16: dtype == DType::BF16,
+        epilogue,
+        stores,
+    };
+    let mut roles = vec![read(dtype); 4];
+    roles.extend([read(DType::I32), read(DType::I32), read(DType::F32), read(DType::F32), write(dtype)]);
+    desc(&roles, &[any_size(4096), any_size(65536)], Body::AttentionGrad(body))
 }
 
 fn fps(points: i64) -> Desc {
@@ -200,6 +229,13 @@ fn kernels_of_real_sizes_pass_the_gate() {
         ("attend_bf16_128", attend(128, 4096, bf16)),
         ("attend_bf16_256", attend(256, 4096, bf16)),
         ("attend_token_128", attend(128, 16, bf16)),
+        ("attend_grad_f32_64", attend_grad(64, By::Key, f32)),
+        ("attend_grad_f32_512", attend_grad(512, By::Query, f32)),
+        ("attend_grad_bf16_64_q", attend_grad(64, By::Query, bf16)),
+        ("attend_grad_bf16_64_k", attend_grad(64, By::Key, bf16)),
+        ("attend_grad_bf16_128_q", attend_grad(128, By::Query, bf16)),
+        ("attend_grad_bf16_128_k", attend_grad(128, By::Key, bf16)),
+        ("attend_grad_bf16_128_v", attend_grad(128, By::Value, bf16)),
         ("fps_512", fps(512)),
         ("fps_8192", fps(8192)),
         ("fps_30000", fps(30_000)),

@@ -40,6 +40,22 @@ pub enum DeviceError {
         /// Targets the bundle has for it.
         found: Vec<String>,
     },
+    /// The bundle has code for this device, and the driver takes none of it.
+    #[error(
+        "kernel `{kernel}` does not load on {device}, whose driver is made for CUDA {driver}: {}{}",
+        list(tried),
+        refused(driver)
+    )]
+    Refused {
+        /// Kernel name.
+        kernel: String,
+        /// What was asked.
+        device: String,
+        /// CUDA version of the driver, such as `13.0`.
+        driver: String,
+        /// Each image tried and what the driver said of it.
+        tried: Vec<String>,
+    },
     /// A launch the device cannot make.
     #[error("kernel `{kernel}` cannot be launched: {message}")]
     Launch {
@@ -87,6 +103,15 @@ pub enum DeviceError {
     #[error("this device cannot record launches")]
     NoCapture,
 }
+
+/// Code of one CUDA version needs a driver of that major version or a later one.
+fn refused(driver: &str) -> &'static str {
+    let major = driver.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major < BUILT_WITH) { "; update the driver to one for CUDA 13" } else { "" }
+}
+
+/// CUDA's major version that bundles are made with.
+const BUILT_WITH: u32 = 13;
 
 fn list(items: &[String]) -> String {
     if items.is_empty() { "none".to_owned() } else { items.join(", ") }

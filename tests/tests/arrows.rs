@@ -24,7 +24,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("enel-runtime", Some(&["enel-types", "enel-bundle", "enel-emulator"])),
     ("enel-io", Some(&[])),
     ("enel-text", Some(&[])),
-    ("enel-model", Some(&["enel-ir", "enel-types", "enel-autodiff"])),
+    ("enel-model", Some(&["enel-ir", "enel-types", "enel-autodiff", "enel-passes"])),
     ("enel-cli", None),
     ("enel-tests", None),
     ("enel-benches", None),

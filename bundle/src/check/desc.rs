@@ -1,8 +1,8 @@
 //! Is a kernel's meaning well formed? Kinds, register order, buffer access, stores and extents, all faults at once.
 
 use crate::desc::{
-    Acc, AccOp, Access, AttentionBody, Body, ContractBody, Desc, Extent, FpsBody, KnnBody, MapBody, ReduceBody,
-    ScatterBody, Store, TopKBody, Value,
+    Acc, AccOp, Access, AttentionBody, AttentionGradBody, Body, ContractBody, Desc, Extent, FpsBody, KnnBody, MapBody,
+    ReduceBody, ScatterBody, Store, TopKBody, Value,
 };
 use crate::program::{Instr, Kind, Program, Reg};
 use enel_types::{BinaryOp, DType, UnaryOp};
@@ -32,7 +32,8 @@ pub enum DescFault {
         /// How many there are.
         count: usize,
     },
-    /// A program loads from a buffer the kernel writes: points have no order, so it may see either value.
+    /// A program loads from a buffer the kernel writes, and not the element it replaces: points have no order, so it may
+    /// see either value.
     #[error("{place}: instruction {at} loads buffer {buffer}, which is {access:?}")]
     Load {
         /// Part of the body.
@@ -124,6 +125,7 @@ pub fn check_desc(desc: &Desc) -> Result<(), Vec<DescFault>> {
         Body::Reduce(b) => check.reduce(b),
         Body::Contract(b) => check.contract(b),
         Body::Attention(b) => check.attention(b),
+        Body::AttentionGrad(b) => check.attention_grad(b),
         Body::Fps(b) => check.fps(b),
         Body::Knn(b) => check.knn(b),
         Body::TopK(b) => check.topk(b),
@@ -141,6 +143,8 @@ struct Site<'a> {
     place: &'static str,
     axes: usize,
     accs: &'a [Kind],
+    /// Stores beside the program.
+    stores: &'a [Store],
 }
 
 struct Check<'a> {
@@ -193,9 +197,11 @@ impl Check<'_> {
                     let fault = DescFault::Range { place, at, what: "size", index, count };
                     self.ensure((index as usize) < count, fault);
                 }
-                Instr::Load { buffer, index: _ } => {
+                Instr::Load { buffer, index } => {
                     let access = self.desc.buffers[buffer as usize].access;
-                    self.ensure(access == Access::Read, DescFault::Load { place, at, buffer, access });
+                    let replaced =
+                        access == Access::Update && site.stores.iter().any(|store| store.replaces(buffer, index));
+                    self.ensure(access == Access::Read || replaced, DescFault::Load { place, at, buffer, access });
                 }
                 Instr::Unary(op, x) => {
                     let kind = kinds[x.0 as usize];
@@ -224,7 +230,7 @@ impl Check<'_> {
 
     /// Kind of a value whose program sees no accumulators.
     fn value(&mut self, value: &Value, place: &'static str, axes: usize) -> Option<Kind> {
-        let kinds = self.program(&value.program, &Site { place, axes, accs: &[] });
+        let kinds = self.program(&value.program, &Site { place, axes, accs: &[], stores: &[] });
         self.register(&kinds, value.reg, place)
     }
 
@@ -265,7 +271,7 @@ impl Check<'_> {
     fn map(&mut self, body: &MapBody) {
         let MapBody { space, program, stores } = body;
         self.space(&[space]);
-        let kinds = self.program(program, &Site { place: "program", axes: space.len(), accs: &[] });
+        let kinds = self.program(program, &Site { place: "program", axes: space.len(), accs: &[], stores });
         self.stores(stores, &kinds);
     }
 
@@ -273,9 +279,9 @@ impl Check<'_> {
         let ReduceBody { outer, inner, element, accs, epilogue, stores } = body;
         self.space(&[outer, inner]);
         let axes = outer.len() + inner.len();
-        let kinds = self.program(element, &Site { place: "element", axes, accs: &[] });
+        let kinds = self.program(element, &Site { place: "element", axes, accs: &[], stores: &[] });
         let accs: Vec<Kind> = accs.iter().map(|acc| self.acc(*acc, &kinds)).collect();
-        let site = Site { place: "epilogue", axes: outer.len(), accs: &accs };
+        let site = Site { place: "epilogue", axes: outer.len(), accs: &accs, stores };
         let kinds = self.program(epilogue, &site);
         self.stores(stores, &kinds);
     }
@@ -302,7 +308,8 @@ impl Check<'_> {
         self.ensure(kind != Kind::Bool, DescFault::Kind { place: "lhs", expected: Kind::Float, got: kind });
         self.value_of(rhs, "rhs", batch.len() + cols.len() + summed.len(), kind);
         let axes = batch.len() + rows.len() + cols.len();
-        let site = Site { place: "epilogue", axes, accs: &[kind] };
+        let own: &[Store] = if fold.is_some() { &[] } else { stores };
+        let site = Site { place: "epilogue", axes, accs: &[kind], stores: own };
         let mut kinds = self.program(epilogue, &site);
         if let Some(fold) = fold {
             let folds = fold.axes as usize;
@@ -311,7 +318,7 @@ impl Check<'_> {
             self.ensure(combines, DescFault::Body { rule: "a fold is a sum, product, maximum or minimum" });
             let acc = self.acc(Acc { op: fold.op, value: fold.value }, &kinds);
             let axes = axes.saturating_sub(folds);
-            kinds = self.program(&fold.epilogue, &Site { place: "fold epilogue", axes, accs: &[acc] });
+            kinds = self.program(&fold.epilogue, &Site { place: "fold epilogue", axes, accs: &[acc], stores });
         }
         self.stores(stores, &kinds);
     }
@@ -319,17 +326,37 @@ impl Check<'_> {
     fn attention(&mut self, body: &AttentionBody) {
         let AttentionBody { tokens, keys, heads, groups, head_size, scale: _, q, k, v, low, high, .. } = body;
         let AttentionBody { bf16: _, epilogue, stores, .. } = body;
-        let positive = *heads >= 1 && *groups >= 1 && *head_size >= 1 && heads % groups == 0;
-        let rule = "attention needs positive heads, groups and head size, and groups that divide heads";
-        self.ensure(positive, DescFault::Body { rule });
-        self.space(&[&[*tokens, *keys, Extent::Const(*heads), Extent::Const(*head_size)]]);
-        for (value, place) in [(q, "q"), (k, "k"), (v, "v")] {
+        self.attention_sizes([*tokens, *keys], [*heads, *groups, *head_size]);
+        for (value, place) in [(Some(q), "q"), (Some(k), "k"), (v.as_ref(), "v")] {
+            let Some(value) = value else { continue };
             self.value_of(value, place, 3, Kind::Float);
         }
         self.value_of(low, "low", 1, Kind::Int);
         self.value_of(high, "high", 1, Kind::Int);
-        let site = Site { place: "epilogue", axes: 3, accs: &[Kind::Float] };
+        let axes = if v.is_some() { 3 } else { 2 };
+        let site = Site { place: "epilogue", axes, accs: &[Kind::Float], stores };
         let kinds = self.program(epilogue, &site);
+        self.stores(stores, &kinds);
+    }
+
+    fn attention_sizes(&mut self, [tokens, keys]: [Extent; 2], [heads, groups, head_size]: [i64; 3]) {
+        let positive = heads >= 1 && groups >= 1 && head_size >= 1 && heads % groups == 0;
+        let rule = "attention needs positive heads, groups and head size, and groups that divide heads";
+        self.ensure(positive, DescFault::Body { rule });
+        self.space(&[&[tokens, keys, Extent::Const(heads), Extent::Const(head_size)]]);
+    }
+
+    fn attention_grad(&mut self, body: &AttentionGradBody) {
+        let AttentionGradBody { tokens, keys, heads, groups, head_size, scale: _, by: _, bf16: _, .. } = body;
+        let AttentionGradBody { q, k, v, dy, low, high, lse, delta, epilogue, stores, .. } = body;
+        self.attention_sizes([*tokens, *keys], [*heads, *groups, *head_size]);
+        let floats = [(q, "q", 3), (k, "k", 3), (v, "v", 3), (dy, "dy", 3), (lse, "lse", 2), (delta, "delta", 2)];
+        for (value, place, axes) in floats {
+            self.value_of(value, place, axes, Kind::Float);
+        }
+        self.value_of(low, "low", 1, Kind::Int);
+        self.value_of(high, "high", 1, Kind::Int);
+        let kinds = self.program(epilogue, &Site { place: "epilogue", axes: 3, accs: &[Kind::Float], stores });
         self.stores(stores, &kinds);
     }
 

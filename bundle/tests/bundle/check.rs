@@ -2,8 +2,8 @@
 
 use crate::sample;
 use enel_bundle::{
-    Access, Body, BufferKind, Desc, DescFault, Dynamic, Extent, Instr, Kernel, Kind, Piece, Plan, PlanError, Program,
-    Reg, Step, Store, check_desc, check_plan, flops,
+    Access, Body, BufferKind, Desc, DescFault, Dynamic, Extent, Instr, Kernel, Kind, MapBody, Piece, Plan, PlanError,
+    Program, Reg, Step, Store, check_desc, check_plan, flops,
 };
 use enel_types::{BinaryOp, DType, Dim, UnaryOp};
 
@@ -92,13 +92,20 @@ fn sizes_are_checked() {
 }
 
 #[test]
-fn a_written_buffer_is_never_loaded() {
-    let in_place = faults(|desc| {
-        desc.buffers[1].access = Access::Update;
-        let Body::Map(body) = &mut desc.body else { unreachable!() };
-        body.stores[0].value = body.program.push(Instr::Load { buffer: 1, index: Reg(0) });
-    });
-    assert_eq!(in_place, [DescFault::Load { place: "program", at: 4, buffer: 1, access: Access::Update }]);
+fn a_written_buffer_is_loaded_only_where_it_is_replaced() {
+    let loading = |access: Access, at: fn(&mut MapBody) -> Reg| {
+        faults(|desc| {
+            desc.buffers[1].access = access;
+            let Body::Map(body) = &mut desc.body else { unreachable!() };
+            let index = at(body);
+            body.stores[0].value = body.program.push(Instr::Load { buffer: 1, index });
+        })
+    };
+    assert_eq!(loading(Access::Update, |body| body.stores[0].index), []);
+    let elsewhere = loading(Access::Update, |body| body.program.push(Instr::Int(0)));
+    assert!(matches!(elsewhere[..], [DescFault::Load { buffer: 1, access: Access::Update, .. }]), "{elsewhere:?}");
+    let unread = loading(Access::Write, |body| body.stores[0].index);
+    assert!(matches!(unread[..], [DescFault::Load { buffer: 1, access: Access::Write, .. }]), "{unread:?}");
 }
 
 fn kernels() -> Vec<Kernel> {

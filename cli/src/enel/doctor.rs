@@ -4,7 +4,7 @@ use super::{places, store};
 use crate::{out, outln};
 use anyhow::Result;
 use clap::Args;
-use enel_nvrtc::locate;
+use enel_nvrtc::{Why, locate};
 use enel_runtime::Device;
 use enel_text::fetch::{cached_llama_tokenizer, llama_tokenizer_path};
 use serde_json::{Value, json};
@@ -113,9 +113,11 @@ fn nvrtc() -> Finding {
             let detail = format!("{major}.{minor}, {}", toolchain.nvrtc().display());
             Finding { name: "CUDA compiler", is_there: true, detail, advice: None }
         }
-        Err(_) => {
+        Err(error) => {
             let advice = "enel-compile toolchain install   (needed for --device emulated and cuda; no GPU needed)";
-            let detail = "no NVRTC found".to_owned();
+            // A library that is there and does not serve says more than all places where there is none.
+            let near = error.looked.iter().find(|looked| !matches!(looked.why, Why::Missing | Why::NoLibrary));
+            let detail = near.map_or("no NVRTC found".to_owned(), |looked| format!("no NVRTC found: {}", looked.why));
             Finding { name: "CUDA compiler", is_there: false, detail, advice: Some(advice.to_owned()) }
         }
     }

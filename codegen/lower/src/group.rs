@@ -2,10 +2,11 @@
 
 use crate::emit::{Emitter, Tables};
 use enel_bundle::{
-    Acc, AccOp, Access, AttentionBody, Body, BufferRole, ContractBody, Desc, Extent, Fold, FpsBody, Instr, KnnBody,
-    MapBody, Program, ReduceBody, Reg, ScatterBody, ScatterMode, Store, TopKBody, Value,
+    Acc, AccOp, Access, AttentionBody, AttentionGradBody, Body, BufferRole, By, ContractBody, Desc, Extent, Fold,
+    FpsBody, Instr, KnnBody, MapBody, Program, ReduceBody, Reg, ScatterBody, ScatterMode, Store, TopKBody, Value,
+    check_desc,
 };
-use enel_ir::{Composite, DType, Dim, Graph, NodeId, Op, ReduceOp};
+use enel_ir::{AttentionOperand, Composite, DType, Dim, Graph, NodeId, Op, ReduceOp};
 use enel_passes::{Group, Partition};
 
 /// A Desc with the graph values behind its arguments.
@@ -15,6 +16,22 @@ pub(crate) struct Lowered {
     /// Value behind each buffer; the written one is the group's output.
     pub(crate) buffers: Vec<NodeId>,
     pub(crate) dynamics: Vec<Dim>,
+}
+
+impl Lowered {
+    /// The same kernel with its result in the buffer of `state`, where each element of that is read by nobody but the
+    /// one that replaces it.
+    pub(crate) fn replacing(&self, state: NodeId) -> Option<Lowered> {
+        let Some(at) = self.buffers.iter().position(|id| *id == state) else { return Some(self.clone()) };
+        let mut new = self.clone();
+        // The result is the last buffer, so no other changes its number.
+        let (out, _) = (new.desc.buffers.pop()?, new.buffers.pop()?);
+        let role = &mut new.desc.buffers[at];
+        role.access = Access::Update;
+        let same = role.dtype == out.dtype;
+        place_output(&mut new.desc.body, at as u32);
+        (same && check_desc(&new.desc).is_ok()).then_some(new)
+    }
 }
 
 /// Placeholder for the written buffer until all reads are known.
@@ -75,6 +92,7 @@ fn place_output(body: &mut Body, out: u32) {
         Body::Reduce(b) => &mut b.stores,
         Body::Contract(b) => &mut b.stores,
         Body::Attention(b) => &mut b.stores,
+        Body::AttentionGrad(b) => &mut b.stores,
         Body::Fps(FpsBody { out: o, .. })
         | Body::Knn(KnnBody { out: o, .. })
         | Body::TopK(TopKBody { out: o, .. })
@@ -126,7 +144,21 @@ fn anchored(tables: &mut Tables<'_>, group: &Group, anchor: NodeId, low: bool) -
         }
         Op::Contract { .. } => contract_body(tables, group, anchor, low),
         Op::Composite(Composite::Attention { scale }) => {
-            attention_body(tables, group, anchor, (scale.as_f64() as f32, low))
+            let v = Some(operands[2]);
+            let parts = Attended { q: operands[0], k: operands[1], v, low: operands[3], high: operands[4] };
+            attention_body(tables, (group, anchor), parts, (scale.as_f64() as f32, low))
+        }
+        Op::Composite(Composite::AttentionLse { scale }) => {
+            let parts = Attended { q: operands[0], k: operands[1], v: None, low: operands[2], high: operands[3] };
+            attention_body(tables, (group, anchor), parts, (scale.as_f64() as f32, low))
+        }
+        Op::Composite(Composite::AttentionGrad { scale, by }) => {
+            let by = match by {
+                AttentionOperand::Query => By::Query,
+                AttentionOperand::Key => By::Key,
+                AttentionOperand::Value => By::Value,
+            };
+            attention_grad_body(tables, (group, anchor), by, (scale.as_f64() as f32, low))
         }
         Op::Fps { n } => {
             let shape = tables.graph.ty(operands[0]).shape.clone();
@@ -323,30 +355,99 @@ fn contract_body(tables: &mut Tables<'_>, group: &Group, anchor: NodeId, bf16: b
     })
 }
 
-fn attention_body(tables: &mut Tables<'_>, group: &Group, anchor: NodeId, (scale, bf16): (f32, bool)) -> Body {
-    let operands = tables.graph.node(anchor).operands.clone();
-    let q = tables.graph.ty(operands[0]).shape.clone();
-    let k = tables.graph.ty(operands[1]).shape.clone();
-    let constant = |d: &Dim| d.as_const().expect("the verifier wants constant heads and head size");
-    let (tokens, keys) = (tables.extent(&q[0]), tables.extent(&k[0]));
-    let [q_value, k_value, v_value] =
-        [plain(tables, operands[0]), plain(tables, operands[1]), plain(tables, operands[2])];
-    let [low, high] = [plain(tables, operands[3]), plain(tables, operands[4])];
-    let (epilogue, stores) = epilogue(tables, anchor, group.output, &|p| axes(p, 0..3));
+/// Operands of attention, with or without values.
+struct Attended {
+    q: NodeId,
+    k: NodeId,
+    v: Option<NodeId>,
+    low: NodeId,
+    high: NodeId,
+}
+
+fn attention_body(
+    tables: &mut Tables<'_>,
+    (group, anchor): (&Group, NodeId),
+    parts: Attended,
+    (scale, bf16): (f32, bool),
+) -> Body {
+    let Attended { q, k, v, low, high } = parts;
+    let heads = heads(tables, q, k);
+    let rank = if v.is_some() { 3 } else { 2 };
+    let [q, k] = [plain(tables, q), plain(tables, k)];
+    let v = v.map(|v| plain(tables, v));
+    let [low, high] = [plain(tables, low), plain(tables, high)];
+    let (epilogue, stores) = epilogue(tables, anchor, group.output, &|p| axes(p, 0..rank));
+    let Heads { tokens, keys, heads, groups, head_size } = heads;
+    let scale = scale.to_bits();
     Body::Attention(AttentionBody {
         tokens,
         keys,
-        heads: constant(&q[1]),
-        groups: constant(&k[1]),
-        head_size: constant(&q[2]),
-        scale: scale.to_bits(),
-        q: q_value,
-        k: k_value,
-        v: v_value,
+        heads,
+        groups,
+        head_size,
+        scale,
+        q,
+        k,
+        v,
         low,
         high,
         bf16,
         epilogue,
         stores,
     })
+}
+
+fn attention_grad_body(
+    tables: &mut Tables<'_>,
+    (group, anchor): (&Group, NodeId),
+    by: By,
+    (scale, bf16): (f32, bool),
+) -> Body {
+    let operands = tables.graph.node(anchor).operands.clone();
+    let Heads { tokens, keys, heads, groups, head_size } = heads(tables, operands[0], operands[1]);
+    let [q, k, v, dy] = [0, 1, 2, 3].map(|i| plain(tables, operands[i]));
+    let [low, high, lse, delta] = [4, 5, 6, 7].map(|i| plain(tables, operands[i]));
+    let (epilogue, stores) = epilogue(tables, anchor, group.output, &|p| axes(p, 0..3));
+    let scale = scale.to_bits();
+    Body::AttentionGrad(AttentionGradBody {
+        tokens,
+        keys,
+        heads,
+        groups,
+        head_size,
+        scale,
+        by,
+        q,
+        k,
+        v,
+        dy,
+        low,
+        high,
+        lse,
+        delta,
+        bf16,
+        epilogue,
+        stores,
+    })
+}
+
+/// Sizes attention and its derivatives share.
+struct Heads {
+    tokens: Extent,
+    keys: Extent,
+    heads: i64,
+    groups: i64,
+    head_size: i64,
+}
+
+fn heads(tables: &mut Tables<'_>, q: NodeId, k: NodeId) -> Heads {
+    let (q, k) = (tables.graph.ty(q).shape.clone(), tables.graph.ty(k).shape.clone());
+    let constant = |d: &Dim| d.as_const().expect("the verifier wants constant heads and head size");
+    Heads {
+        tokens: tables.extent(&q[0]),
+        keys: tables.extent(&k[0]),
+        heads: constant(&q[1]),
+        groups: constant(&k[1]),
+        head_size: constant(&q[2]),
+    }
 }

@@ -1,7 +1,7 @@
 //! Which buffers, which order? Groups become steps; states are updated in place where no later step reads the old value.
 
 use crate::group::{Lowered, lower_copy, lower_group};
-use crate::share::{Item, launches};
+use crate::share::{Item, MAX_PARTS, launches};
 use enel_bundle::{Body, Buffer, BufferKind, Call, Desc, Kernel, Piece, Plan, Port, Step};
 use enel_ir::{DType, Dim, Graph, InputKind, NodeId, Op, Verified};
 use enel_passes::Partition;
@@ -47,6 +47,8 @@ struct Work {
     base_copy: Option<Lowered>,
     kernel: Lowered,
     bound: bool,
+    /// The state whose buffer it changes.
+    in_place: Option<NodeId>,
 }
 
 impl Work {
@@ -64,6 +66,8 @@ struct Maker<'g> {
     plan: Plan,
     /// State updates that cannot happen in place: from, to.
     late: Vec<(u32, u32)>,
+    /// Kernels that fill a state with what reads nothing, once every other step has run.
+    fills: Vec<(Lowered, u32)>,
 }
 
 impl<'g> Maker<'g> {
@@ -76,7 +80,7 @@ impl<'g> Maker<'g> {
             steps: Vec::new(),
             outputs: Vec::new(),
         };
-        Maker { graph, partition, work: Vec::new(), buffers: HashMap::new(), plan, late: Vec::new() }
+        Maker { graph, partition, work: Vec::new(), buffers: HashMap::new(), plan, late: Vec::new(), fills: Vec::new() }
     }
 
     fn lower_groups(&mut self) {
@@ -89,7 +93,7 @@ impl<'g> Maker<'g> {
                 }
                 _ => None,
             };
-            self.work.push(Work { output: group.output, base_copy, kernel, bound: group.bound });
+            self.work.push(Work { output: group.output, base_copy, kernel, bound: group.bound, in_place: None });
         }
     }
 
@@ -134,8 +138,9 @@ impl<'g> Maker<'g> {
         for at in 0..self.work.len() {
             let id = self.work[at].output;
             let buffer = match (self.state_in_place(at), self.joined(at)) {
-                (Some(state), _) => {
-                    self.work[at].base_copy = None;
+                (Some((state, kernel)), _) => {
+                    let work = &mut self.work[at];
+                    (work.base_copy, work.kernel, work.in_place) = (None, kernel, Some(state));
                     self.buffers[&state]
                 }
                 (None, Some(pieces)) => self.add_buffer(BufferKind::Joined(pieces), id),
@@ -166,23 +171,30 @@ impl<'g> Maker<'g> {
         node.operands.iter().map(piece).collect()
     }
 
-    /// The state whose buffer the scatter of work item `at` may change: the scatter's base, tied to its result, and
-    /// read by no later step.
-    fn state_in_place(&self, at: usize) -> Option<NodeId> {
+    /// The state whose buffer work item `at` may change, and the kernel that does: the state is tied to its result, read
+    /// by no later step, and by its own points only where each replaces what it read.
+    fn state_in_place(&self, at: usize) -> Option<(NodeId, Lowered)> {
         let work = &self.work[at];
         let tie = self.graph.outputs().iter().find(|o| o.value == work.output && o.updates.is_some())?;
         let state = tie.updates?;
         let node = self.graph.node(work.output);
-        let direct = matches!(node.op, Op::Scatter { .. }) && node.operands[0] == state;
         let same = self.storage(state) == self.storage(work.output);
         let reads = |l: &Lowered| l.buffers.contains(&state);
-        // Its own rows must not come from the state it changes.
-        let later = self.work[at..]
-            .iter()
-            .any(|w| reads(&w.kernel) || (w.output != work.output && w.base_copy.as_ref().is_some_and(&reads)));
+        let later = self.work[at + 1..].iter().any(|w| w.kernels().any(reads));
         let shown =
             self.graph.outputs().iter().any(|o| o.value == state || (o.value == work.output && o.updates.is_none()));
-        (direct && same && !later && !shown).then_some(state)
+        if !same || later || shown {
+            return None;
+        }
+        let kernel = match (&work.base_copy, &node.op) {
+            // A scatter changes its base; its rows must not come from there.
+            (Some(_), Op::Scatter { .. }) if node.operands[0] == state => {
+                (!reads(&work.kernel)).then(|| work.kernel.clone())?
+            }
+            (Some(_), _) => return None,
+            (None, _) => work.kernel.replacing(state)?,
+        };
+        Some((state, kernel))
     }
 
     fn emit_steps(&mut self, kernels: &mut Vec<Kernel>) {
@@ -193,7 +205,7 @@ impl<'g> Maker<'g> {
             let steps: Vec<Step> = steps.collect();
             self.plan.bind.extend(steps);
         }
-        let items: Vec<Item> = work.iter().map(|work| self.item(work)).collect();
+        let items: Vec<Item> = (0..work.len()).map(|at| self.item(&work, at)).collect();
         for members in launches(&items) {
             let steps = match members[..] {
                 [only] => work[only].kernels().map(|lowered| self.call(&[lowered], kernels)).collect(),
@@ -211,22 +223,35 @@ impl<'g> Maker<'g> {
         for &(from, to) in &self.late {
             self.plan.steps.push(Step::Copy { from, to });
         }
+        let fills = std::mem::take(&mut self.fills);
+        for together in fills.chunks(if self.partition.share { MAX_PARTS } else { 1 }) {
+            let kernel = intern(kernels, together.iter().map(|(fill, _)| fill.desc.clone()).collect());
+            let buffers = together.iter().map(|(_, to)| *to).collect();
+            let dynamics = together.iter().flat_map(|(fill, _)| fill.dynamics.clone()).collect();
+            self.plan.steps.push(Step::Call(Call { kernel, buffers, dynamics }));
+        }
     }
 
     /// Families whose launch is one short pass over their blocks share; long chains, and templates that fill a
     /// multiprocessor with few blocks, stay alone.
-    fn item(&self, work: &Work) -> Item {
+    fn item(&self, all: &[Work], at: usize) -> Item {
+        let work = &all[at];
         let simple = match &work.kernel.desc.body {
             Body::Map(_) | Body::Reduce(_) | Body::Knn(_) | Body::TopK(_) => true,
             Body::Contract(body) => body.fold.is_none(),
-            Body::Attention(_) | Body::Fps(_) | Body::Scatter(_) => false,
+            Body::Attention(_) | Body::AttentionGrad(_) | Body::Fps(_) | Body::Scatter(_) => false,
         };
         let largest: Vec<i64> = self.graph.symbols.iter().map(|symbol| symbol.max).collect();
         let extent = |dim: &Dim| dim.eval(&largest).ok().and_then(|n| u64::try_from(n).ok()).unwrap_or(u64::MAX);
         let shape = &self.graph.ty(work.output).shape;
         let reads = work.kernels().flat_map(|lowered| &lowered.buffers);
+        // What is changed in place is changed after its last reader.
+        let reads_old = |other: &&Work| {
+            work.in_place.is_some_and(|state| other.kernels().any(|lowered| lowered.buffers.contains(&state)))
+        };
+        let readers = all[..at].iter().filter(reads_old).map(|other| other.output.index());
         Item {
-            reads: reads.filter(|id| **id != work.output).map(|id| id.index()).collect(),
+            reads: reads.filter(|id| **id != work.output).map(|id| id.index()).chain(readers).collect(),
             output: work.output.index(),
             can_share: simple && self.partition.share,
             n_elems: shape.iter().map(extent).fold(1, u64::saturating_mul),
@@ -244,6 +269,7 @@ impl<'g> Maker<'g> {
                 Some(from) if self.plan.buffers[from as usize].dtype == self.plan.buffers[to as usize].dtype => {
                     self.late.push((from, to));
                 }
+                None if self.fill(value, state) => {}
                 _ => {
                     let temp = self.copied(BufferKind::Temp, (value, state), kernels);
                     self.late.push((temp, to));
@@ -255,6 +281,16 @@ impl<'g> Maker<'g> {
             Some(b) if self.plan.buffers[b as usize].kind == BufferKind::Output(name.to_owned()) => b,
             _ => self.copied(BufferKind::Output(name.to_owned()), (value, value), kernels),
         }
+    }
+
+    /// Fills `state` with `value` if that reads nothing.
+    fn fill(&mut self, value: NodeId, state: NodeId) -> bool {
+        let lowered = crate::group::lower_view(self.graph, self.partition, value, self.storage(state));
+        let reads_nothing = lowered.buffers.is_empty();
+        if reads_nothing {
+            self.fills.push((lowered, self.buffers[&state]));
+        }
+        reads_nothing
     }
 
     /// A new buffer of `like`'s storage filled with `value` by a kernel.

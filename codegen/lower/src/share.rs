@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 /// Parts of one launch: enough for every layer seen, few enough that parameters stay far below 4 KB.
-const MAX_PARTS: usize = 8;
+pub(crate) const MAX_PARTS: usize = 8;
 
 /// A kernel as far as order matters.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ const MOST_TENSOR_CHANNELS: i64 = 256;
 const MOST_CHANNELS: i64 = 1024;
 
 pub(crate) fn render(desc: &Desc, body: &AttentionBody) -> Result<Text, EmitError> {
-    check(body)?;
+    check(body.heads, body.groups, body.head_size)?;
     let mut unit = functions(desc, body)?;
     unit.size("tokens_size", &[body.tokens]);
     unit.size("keys_size", &[body.keys]);
@@ -28,7 +28,7 @@ pub(crate) fn render(desc: &Desc, body: &AttentionBody) -> Result<Text, EmitErro
     let shape = [("heads", body.heads), ("groups", body.groups), ("head_size", d)];
     let heads = Extent::Const(body.heads);
     let n_tokens = extent_max(desc, body.tokens)?;
-    if n_tokens <= FEW_TOKENS {
+    if n_tokens <= FEW_TOKENS && body.v.is_some() {
         let (warps, ahead) = (8, if d <= 128 { 4 } else { 1 });
         let wanted = (WANTED_BLOCKS as u64).div_ceil(body.heads as u64) as i64;
         let team = wanted.min(extent_max(desc, body.keys)? / TEAM_KEYS).clamp(1, LARGEST_TEAM);
@@ -56,8 +56,9 @@ pub(crate) fn render(desc: &Desc, body: &AttentionBody) -> Result<Text, EmitErro
         257..=512 => (8, 16, 16),
         _ => (4, 8, 32),
     };
+    let numbers = [("bq", bq), ("bk", bk), ("lanes", lanes), ("values", i64::from(body.v.is_some()))];
     let plan = LaunchPlan {
-        config: config(&[&shape[..], &[("bq", bq), ("bk", bk), ("lanes", lanes)]].concat()),
+        config: config(&[&shape[..], &numbers].concat()),
         words: &words,
         lists: &[],
         grid: vec![(vec![body.tokens], bq), (vec![heads], 1)],
@@ -79,7 +80,7 @@ fn tensor_tiles(mut unit: Unit<'_>, body: &AttentionBody, shape: &[(&str, i64)])
     let row = [Group { name: "s", axes: &keys }, Group { name: "g", axes: &groups }, channel];
     operand(&mut unit, "Queries", "query_at", query, &body.q, lying)?;
     operand(&mut unit, "Keys", "key_at", row, &body.k, lying)?;
-    operand(&mut unit, "Values", "value_at", row, &body.v, lying)?;
+    operand(&mut unit, "Values", "value_at", row, body.v.as_ref().unwrap_or(&body.k), lying)?;
     let d = body.head_size;
     // Results and scores of a lane are registers: half a tile of keys makes room for wide heads.
     let (warps, bk) = (4, if d <= 128 { 64 } else { 32 });
@@ -87,7 +88,7 @@ fn tensor_tiles(mut unit: Unit<'_>, body: &AttentionBody, shape: &[(&str, i64)])
     let smem_bytes = i64::max(2 * (bq + 2 * bk) * (d + 8), 4 * bq * (d + 4));
     let scale = f32::from_bits(body.scale) * std::f32::consts::LOG2_E;
     let plan = LaunchPlan {
-        config: config(&[shape, &[("warps", warps), ("bk", bk)]].concat()),
+        config: config(&[shape, &[("warps", warps), ("bk", bk), ("values", i64::from(body.v.is_some()))]].concat()),
         words: &[("scale_log2", float_literal(scale.to_bits())), ("smem_bytes", smem_bytes.to_string())],
         lists: &[],
         grid: vec![(vec![body.tokens], bq), (heads.to_vec(), 1)],
@@ -99,11 +100,12 @@ fn tensor_tiles(mut unit: Unit<'_>, body: &AttentionBody, shape: &[(&str, i64)])
     unit.finish("attention_tile_bf16.cu.tera", plan)
 }
 
-fn check(body: &AttentionBody) -> Result<(), EmitError> {
-    if !(1..=MOST_CHANNELS).contains(&body.head_size) {
-        return Err(EmitError::Size { what: "head size", got: body.head_size, expected: "1 to 1024" });
+/// Refuses heads no template takes.
+pub(super) fn check(heads: i64, groups: i64, head_size: i64) -> Result<(), EmitError> {
+    if !(1..=MOST_CHANNELS).contains(&head_size) {
+        return Err(EmitError::Size { what: "head size", got: head_size, expected: "1 to 1024" });
     }
-    for (what, got) in [("query heads", body.heads), ("key heads", body.groups)] {
+    for (what, got) in [("query heads", heads), ("key heads", groups)] {
         if !(1..=1 << 16).contains(&got) {
             return Err(EmitError::Size { what, got, expected: "1 to 65536" });
         }
@@ -122,9 +124,17 @@ fn functions<'d>(desc: &'d Desc, body: &AttentionBody) -> Result<Unit<'d>, EmitE
     let row = [Group { name: "s", axes: &keys }, Group { name: "g", axes: &groups }, channel];
     unit.value("query_at", &query, &body.q, Kind::Float)?;
     unit.value("key_at", &row, &body.k, Kind::Float)?;
-    unit.value("value_at", &row, &body.v, Kind::Float)?;
+    // A template names both kinds of result; what is not there is never called.
+    unit.value("value_at", &row, body.v.as_ref().unwrap_or(&body.k), Kind::Float)?;
     unit.value("low", &[token], &body.low, Kind::Int)?;
     unit.value("high", &[token], &body.high, Kind::Int)?;
-    unit.stores("result", &query, &[Kind::Float], &body.epilogue, &body.stores)?;
+    let index = unit.index_type();
+    if body.v.is_some() {
+        unit.stores("result", &query, &[Kind::Float], &body.epilogue, &body.stores)?;
+        unit.raw(&format!("__device__ void sum_result(const Args&, {index}, {index}, float) {{}}"));
+    } else {
+        unit.stores("sum_result", &query[..2], &[Kind::Float], &body.epilogue, &body.stores)?;
+        unit.raw(&format!("__device__ void result(const Args&, {index}, {index}, {index}, float) {{}}"));
+    }
     Ok(unit)
 }

@@ -1,6 +1,7 @@
 //! Which template serves a Desc, and with which numbers? One file per family; `launch` joins parts into a kernel.
 
 mod attention;
+mod attention_grad;
 mod contract;
 mod fps;
 mod launch;
@@ -54,6 +55,10 @@ templates! {
     "attention_token.cu.tera",
     "attention_team.cu.tera",
     "attention_keys.cuh",
+    "attention_grad_tile.cu.tera",
+    "attention_grad_tile_bf16.cu.tera",
+    "seen.cuh",
+    "chunk.cuh",
     "fps_registers.cu.tera",
     "fps_shared.cu.tera",
     "fps_recompute.cu.tera",
@@ -77,6 +82,7 @@ fn part(desc: &Desc) -> Result<Text, EmitError> {
         Body::Reduce(body) => reduce::render(desc, body),
         Body::Contract(body) => contract::render(desc, body),
         Body::Attention(body) => attention::render(desc, body),
+        Body::AttentionGrad(body) => attention_grad::render(desc, body),
         Body::Fps(body) => fps::render(desc, body),
         Body::Knn(body) => select::render_knn(desc, body),
         Body::TopK(body) => select::render_top_k(desc, body),

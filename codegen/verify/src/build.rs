@@ -70,6 +70,14 @@ pub fn store_accs(extents: &[Extent], first: u32, n: u32) -> (Program, Vec<Store
     (program, stores)
 }
 
+/// Adds to each stored value what the buffer held in its place; its role is then [`update`].
+pub fn add_replaced(program: &mut Program, stores: &mut [Store]) {
+    for store in stores {
+        let old = program.push(Instr::Load { buffer: store.buffer, index: store.index });
+        store.value = program.push(Instr::Binary(BinaryOp::Add, store.value, old));
+    }
+}
+
 /// A Desc of these parts.
 pub fn desc(buffers: &[BufferRole], dynamics: &[Dynamic], body: enel_bundle::Body) -> Desc {
     Desc { buffers: buffers.to_vec(), dynamics: dynamics.to_vec(), body }

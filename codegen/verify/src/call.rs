@@ -130,7 +130,13 @@ fn near(desc: &Desc) -> Near {
     match &desc.body {
         Body::Contract(body) if body.bf16 => BF16,
         Body::Attention(body) if body.bf16 => BF16,
-        Body::Contract(_) | Body::Attention(_) | Body::Map(_) | Body::Reduce(_) | Body::Scatter(_) => F32,
+        Body::AttentionGrad(body) if body.bf16 => BF16,
+        Body::Contract(_)
+        | Body::Attention(_)
+        | Body::AttentionGrad(_)
+        | Body::Map(_)
+        | Body::Reduce(_)
+        | Body::Scatter(_) => F32,
         Body::Fps(_) | Body::Knn(_) | Body::TopK(_) => Near::Exact,
     }
 }
@@ -142,7 +148,7 @@ fn part(desc: &Desc, sizes: &[i64], shapes: &[Vec<usize>], random: &mut Random) 
         let case =
             Case { desc: desc.clone(), sizes: sizes.to_vec(), buffers: data(desc, sizes, shapes, (random, attempt)) };
         // Only attention gives data a say in what is read.
-        if !matches!(desc.body, Body::Attention(_)) {
+        if !matches!(desc.body, Body::Attention(_) | Body::AttentionGrad(_)) {
             return Ok(case);
         }
         match evaluate(&case.desc, &case.sizes, &case.buffers, Precision::Double) {
@@ -170,12 +176,11 @@ fn data(desc: &Desc, sizes: &[i64], shapes: &[Vec<usize>], (random, attempt): (&
             }
             Body::Attention(body) => {
                 let keys = body.keys.value(sizes).max(0) >> attempt;
-                let (first, last) = match (reads(&body.low.program, buffer), reads(&body.high.program, buffer)) {
-                    (true, false) => (0, keys / 2),
-                    (false, true) => (keys / 2, keys),
-                    (true, true) | (false, false) => (0, keys),
-                };
-                drawn(dtype, n, (first, last), random)
+                drawn(dtype, n, range(keys, (&body.low.program, &body.high.program), buffer), random)
+            }
+            Body::AttentionGrad(body) => {
+                let keys = body.keys.value(sizes).max(0) >> attempt;
+                drawn(dtype, n, range(keys, (&body.low.program, &body.high.program), buffer), random)
             }
             _ => {
                 let bound = if extents.is_empty() { 1 } else { extents[random.below(extents.len() as u64) as usize] };
@@ -184,6 +189,15 @@ fn data(desc: &Desc, sizes: &[i64], shapes: &[Vec<usize>], (random, attempt): (&
         });
     }
     buffers
+}
+
+/// First and last value of integers that say what tokens see of `keys` rows.
+fn range(keys: i64, (low, high): (&Program, &Program), buffer: usize) -> (i64, i64) {
+    match (reads(low, buffer), reads(high, buffer)) {
+        (true, false) => (0, keys / 2),
+        (false, true) => (keys / 2, keys),
+        (true, true) | (false, false) => (0, keys),
+    }
 }
 
 /// Integers in `first..=last`.

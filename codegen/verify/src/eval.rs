@@ -4,8 +4,8 @@
 
 use crate::data::Data;
 use enel_bundle::{
-    AccOp, AttentionBody, Body, ContractBody, Desc, Extent, FpsBody, Instr, KnnBody, MapBody, Program, ReduceBody, Reg,
-    ScatterBody, ScatterMode, Store, TopKBody,
+    AccOp, AttentionBody, AttentionGradBody, Body, By, ContractBody, Desc, Extent, FpsBody, Instr, KnnBody, MapBody,
+    Program, ReduceBody, Reg, ScatterBody, ScatterMode, Store, TopKBody,
 };
 use enel_types::{BinaryOp, DType, UnaryOp};
 use std::cell::Cell;
@@ -99,6 +99,7 @@ pub fn evaluate(desc: &Desc, sizes: &[i64], buffers: &[Data], precision: Precisi
         Body::Reduce(body) => eval.reduce(body),
         Body::Contract(body) => eval.contract(body),
         Body::Attention(body) => eval.attention(body),
+        Body::AttentionGrad(body) => eval.attention_grad(body),
         Body::Fps(body) => eval.fps(body),
         Body::Knn(body) => eval.knn(body),
         Body::TopK(body) => eval.top_k(body),
@@ -129,7 +130,13 @@ pub fn work(desc: &Desc, sizes: &[i64]) -> u64 {
             .saturating_add(times(of(&[&b.batch, &b.rows, &b.cols]), &[&b.epilogue])),
         Body::Attention(b) => {
             let points = [one(b.tokens), one(b.keys), b.heads.unsigned_abs(), b.head_size.unsigned_abs()];
-            times(points.into_iter().fold(1, u64::saturating_mul), &[&b.k.program, &b.v.program])
+            let values = b.v.as_ref().unwrap_or(&b.k);
+            times(points.into_iter().fold(1, u64::saturating_mul), &[&b.k.program, &values.program])
+        }
+        Body::AttentionGrad(b) => {
+            let points = [one(b.tokens), one(b.keys), b.heads.unsigned_abs(), b.head_size.unsigned_abs()];
+            let programs = [&b.q.program, &b.k.program, &b.v.program, &b.dy.program];
+            times(points.into_iter().fold(1, u64::saturating_mul), &programs)
         }
         Body::Fps(b) => of(&[&[b.batch, b.points, b.n]]).saturating_mul(8),
         Body::Knn(b) => {
@@ -148,6 +155,7 @@ fn defined(desc: &Desc, sizes: &[i64]) -> Result<(), EvalError> {
         Body::Reduce(b) if count(&b.inner, sizes) == 0 => "nothing is combined",
         Body::Contract(b) if b.fold.is_some() && count(&b.rows, sizes) == 0 => "no rows are folded",
         Body::Attention(b) if b.groups == 0 || b.heads % b.groups != 0 => "heads do not share groups evenly",
+        Body::AttentionGrad(b) if b.groups == 0 || b.heads % b.groups != 0 => "heads do not share groups evenly",
         Body::Fps(b) if value(b.points) == 0 && value(b.n) > 0 => "points of an empty cloud",
         Body::Knn(b) if value(b.k) > value(b.points) => "more neighbours than points",
         Body::TopK(b) if value(b.k) > value(b.n) => "more ranks than elements",
@@ -155,6 +163,7 @@ fn defined(desc: &Desc, sizes: &[i64]) -> Result<(), EvalError> {
         | Body::Reduce(_)
         | Body::Contract(_)
         | Body::Attention(_)
+        | Body::AttentionGrad(_)
         | Body::Fps(_)
         | Body::Knn(_)
         | Body::TopK(_)
@@ -426,16 +435,68 @@ impl Eval<'_> {
                 let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| self.round((s - top).exp())).collect();
                 let total = weights.iter().fold(0.0, |s, w| self.round(s + w));
+                let Some(values) = &body.v else {
+                    let lse = self.round(top + self.round(total.ln()));
+                    results.push((vec![t, h], if low < high { lse } else { 0.0 }));
+                    continue;
+                };
                 for c in 0..d {
                     let sum = (low..high)
                         .zip(&weights)
-                        .fold(0.0, |sum, (s, w)| self.round(sum + op(*w) * op(value(&body.v, &[s, g, c]).f())));
-                    results.push(([t, h, c], if low < high { self.round(sum / total) } else { 0.0 }));
+                        .fold(0.0, |sum, (s, w)| self.round(sum + op(*w) * op(value(values, &[s, g, c]).f())));
+                    results.push((vec![t, h, c], if low < high { self.round(sum / total) } else { 0.0 }));
                 }
             }
         }
         for (at, x) in results {
             let regs = self.run(&body.epilogue, &at, &[V::F(x)]);
+            self.store(&body.stores, &regs);
+        }
+    }
+
+    fn attention_grad(&mut self, body: &AttentionGradBody) {
+        let scale = f64::from(f32::from_bits(body.scale));
+        let (tokens, keys) = (body.tokens.value(self.sizes), body.keys.value(self.sizes));
+        let channels = 0..body.head_size;
+        let value = |v: &enel_bundle::Value, at: &[i64]| self.run(&v.program, at, &[])[v.reg.0 as usize];
+        let op = |x: f64| if body.bf16 { self.operand(x) } else { x };
+        let row = |v: &enel_bundle::Value, at: [i64; 2]| -> Vec<f64> {
+            channels.clone().map(|c| op(value(v, &[at[0], at[1], c]).f())).collect()
+        };
+        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).fold(0.0, |sum, (x, y)| self.round(sum + x * y));
+        let (n, own) = if body.by == By::Query { (tokens, body.heads) } else { (keys, body.groups) };
+        let mut sums = vec![0.0; (n * own * body.head_size) as usize];
+        for t in 0..tokens {
+            let (low, high) = (value(&body.low, &[t]).i(), value(&body.high, &[t]).i());
+            if low < high && (low < 0 || high > keys) {
+                return self.note(EvalError::Ranges { token: t, low, high, keys });
+            }
+            for h in 0..body.heads {
+                let g = h * body.groups / body.heads;
+                let (q, dy) = (row(&body.q, [t, h]), row(&body.dy, [t, h]));
+                let (lse, delta) = (value(&body.lse, &[t, h]).f(), value(&body.delta, &[t, h]).f());
+                for s in low..high {
+                    let k = row(&body.k, [s, g]);
+                    let p = self.round((self.round(dot(&q, &k) * scale) - lse).exp());
+                    let ds = || {
+                        let dp = dot(&dy, &row(&body.v, [s, g]));
+                        self.round(self.round(p * self.round(dp - delta)) * scale)
+                    };
+                    let (at, weight, summed) = match body.by {
+                        By::Query => (t * own + h, ds(), &k),
+                        By::Key => (s * own + g, ds(), &q),
+                        By::Value => (s * own + g, p, &dy),
+                    };
+                    let at = (at * body.head_size) as usize;
+                    for (sum, x) in sums[at..].iter_mut().zip(summed) {
+                        *sum = self.round(*sum + op(weight) * x);
+                    }
+                }
+            }
+        }
+        for (i, sum) in sums.into_iter().enumerate() {
+            let (i, d) = (i as i64, body.head_size);
+            let regs = self.run(&body.epilogue, &[i / d / own, i / d % own, i % d], &[V::F(sum)]);
             self.store(&body.stores, &regs);
         }
     }

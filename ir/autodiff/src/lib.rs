@@ -141,7 +141,9 @@ fn copy(graph: &Graph) -> Result<Copied, AutodiffError> {
         let node = graph.node(id);
         let operands: Vec<NodeId> = node.operands.iter().map(|o| ids[o.index()]).collect();
         let built = match &node.op {
-            Op::Composite(c @ Composite::AttentionGrad { .. }) => decompose(&mut new, c, &operands),
+            Op::Composite(c @ (Composite::AttentionGrad { .. } | Composite::AttentionLse { .. })) => {
+                decompose(&mut new, c, &operands)
+            }
             op => new.push(op.clone(), &operands),
         };
         let failed = |source| AutodiffError::Build { op: node.op.name(), node: id, source };

@@ -143,7 +143,7 @@ fn composite_vjp(v: &mut Vjp<'_>, c: &Composite) -> Done {
         Composite::LayerNorm { eps } => norms::layer_norm(v, eps.as_f64()),
         Composite::BatchNorm { axis, eps } => norms::batch_norm(v, *axis, eps.as_f64()),
         Composite::Attention { scale } => attention::attention(v, *scale),
-        Composite::AttentionGrad { .. } => unreachable!("the copy holds its meaning"),
+        Composite::AttentionGrad { .. } | Composite::AttentionLse { .. } => unreachable!("the copy holds its meaning"),
         Composite::CrossEntropy { ignore } => composite::cross_entropy(v, *ignore),
     }
 }

@@ -382,11 +382,19 @@ fn composite(c: &Composite, operands: &[&TensorType], symbols: &Symbols) -> Infe
             attention(operands, symbols)?;
             Ok(operands[0].clone())
         }
+        Composite::AttentionLse { .. } => {
+            let [q, k, low, high] = take(operands)?;
+            attention([q, k, k, low, high], symbols)?;
+            Ok(TensorType::new(DType::F32, q.shape[..2].to_vec()))
+        }
         Composite::AttentionGrad { by, .. } => {
-            let [q, k, v, low, high, y, dy] = take(operands)?;
+            let [q, k, v, dy, low, high, lse, delta] = take(operands)?;
             attention([q, k, v, low, high], symbols)?;
-            let agree = y.shape == q.shape && dy.shape == q.shape && y.dtype.is_float() && dy.dtype.is_float();
-            ensure(4, agree, || format!("y {}, dy {}", y.display(symbols), dy.display(symbols)))?;
+            let rows = TensorType::new(DType::F32, q.shape[..2].to_vec());
+            let agree = dy.shape == q.shape && dy.dtype.is_float() && *lse == rows && *delta == rows;
+            ensure(4, agree, || {
+                format!("dy {}, lse {}, delta {}", dy.display(symbols), lse.display(symbols), delta.display(symbols))
+            })?;
             Ok(match by {
                 AttentionOperand::Query => q.clone(),
                 AttentionOperand::Key => k.clone(),

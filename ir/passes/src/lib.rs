@@ -14,4 +14,4 @@ pub use clean::{clean, expand};
 pub use partition::{Group, Mode, Partition, partition};
 pub use pipeline::{Passes, pipeline};
 pub use rebuild::PassError;
-pub use rewrite::{REWRITES, Rewrite, rewrite};
+pub use rewrite::{REWRITES, Rewrite, hoist, rewrite};

@@ -76,7 +76,7 @@ fn is_anchor(op: &Op) -> bool {
 }
 
 fn is_statistic(op: &Op) -> bool {
-    matches!(op, Op::Reduce { .. } | Op::Composite(Composite::Variance { .. }))
+    matches!(op, Op::Reduce { .. } | Op::Composite(Composite::Variance { .. } | Composite::AttentionLse { .. }))
 }
 
 fn is_gather_of(graph: &Graph, user: NodeId, id: NodeId) -> bool {
@@ -313,7 +313,9 @@ impl<'g> Maker<'g> {
             let node = graph.node(id);
             let floats = match node.op {
                 Op::Contract { .. } => 2,
+                Op::Composite(Composite::AttentionLse { .. }) => 2,
                 Op::Composite(Composite::Attention { .. }) => 3,
+                Op::Composite(Composite::AttentionGrad { .. }) => 4,
                 _ => continue,
             };
             let operands = &node.operands[..floats];

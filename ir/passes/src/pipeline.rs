@@ -30,8 +30,14 @@ pub fn pipeline(graph: Verified<'_>, passes: &Passes) -> Result<Graph, PassError
         Passes::None => return expand(graph, &|_| false),
         Passes::AllBut(off) => off.iter().map(String::as_str).collect(),
     };
-    // Attention stays whole: a kernel family computes it without storing scores. Variance is one pass over its values.
-    let expanded = expand(graph, &|c| matches!(c, Composite::Attention { .. } | Composite::Variance { .. }))?;
+    // Attention and its derivatives stay whole: kernel families compute them without storing scores. Variance is one
+    // pass over its values.
+    let claimed = |c: &Composite| {
+        let attends =
+            matches!(c, Composite::Attention { .. } | Composite::AttentionLse { .. } | Composite::AttentionGrad { .. });
+        attends || matches!(c, Composite::Variance { .. })
+    };
+    let expanded = expand(graph, &claimed)?;
     let verified = enel_ir::verify(&expanded).map_err(|faults| PassError::Verify { pass: "expand", faults })?;
     rewrite(verified, &off)
 }

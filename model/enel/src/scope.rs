@@ -35,6 +35,9 @@ pub enum ModelError {
     /// The graph has no derivative.
     #[error(transparent)]
     Autodiff(#[from] enel_autodiff::AutodiffError),
+    /// A rewrite failed.
+    #[error(transparent)]
+    Pass(#[from] enel_passes::PassError),
     /// The finished graph breaks a rule no single node shows.
     #[error("the finished graph is malformed: {0}")]
     Malformed(VerifyError),

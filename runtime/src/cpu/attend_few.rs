@@ -60,7 +60,7 @@ impl Part {
 
 impl BoundAttention {
     /// All tokens and heads at once.
-    pub(super) fn run_few(&self, views: &[View<'_>], threads: &CpuThreads) -> Result<(), CpuError> {
+    pub(super) fn run_few(&self, values: &Operand, views: &[View<'_>], threads: &CpuThreads) -> Result<(), CpuError> {
         let (d, n_heads) = (self.head_size as usize, self.heads as usize);
         let n_rows = self.tokens as usize * n_heads;
         let mut q = Panel::new(n_rows * d);
@@ -70,7 +70,7 @@ impl BoundAttention {
         let first = from / KEYS * KEYS;
         let parts = threads.collect(n_tasks(to - first, KEYS), |block| {
             let at = first + block as i64 * KEYS;
-            self.block(&q, &rows, (at, KEYS.min(to - at) as usize), views)
+            self.block(&q, (&rows, values), (at, KEYS.min(to - at) as usize), views)
         })?;
         let mut total = Part::new(n_rows, d);
         parts.iter().for_each(|part| total.merge(part, d));
@@ -78,10 +78,16 @@ impl BoundAttention {
         self.finish(0, n_heads * d, &mut rows, views)
     }
 
-    fn block(&self, q: &[f32], rows: &Rows, at: (i64, usize), views: &[View<'_>]) -> Result<Part, CpuError> {
+    fn block(
+        &self,
+        q: &[f32],
+        (rows, values): (&Rows, &Operand),
+        at: (i64, usize),
+        views: &[View<'_>],
+    ) -> Result<Part, CpuError> {
         let (mut k, mut v) = (Panel::new(0), Panel::new(0));
         let keys = key_lines(&self.k_rows, at, views, &mut k)?;
-        let values = key_lines(&self.v_rows, at, views, &mut v)?;
+        let values = key_lines(values, at, views, &mut v)?;
         let (n_rows, d) = (rows.low.len(), self.head_size as usize);
         let mut part = Part::new(n_rows, d);
         let mut scores = Panel::new(n_rows * at.1);

@@ -32,7 +32,7 @@ pub(crate) struct Attention {
     scale: f32,
     q: (Typed, Reg),
     k: (Typed, Reg),
-    v: (Typed, Reg),
+    v: Option<(Typed, Reg)>,
     low: (Typed, Reg),
     high: (Typed, Reg),
     epilogue: Typed,
@@ -49,8 +49,8 @@ pub(crate) fn check(body: &AttentionBody, scope: &Scope<'_>) -> Result<Attention
     }
     let value =
         |part: &str, value: &Value, rank, kind| scope.value(part, value, rank, kind).map(|typed| (typed, value.reg));
-    let epilogue = scope.program("attention epilogue", &body.epilogue, 3, &[Kind::Float])?;
-    scope.stores("attention stores", &epilogue, &body.stores)?;
+    let axes = if v.is_some() { 3 } else { 2 };
+    let epilogue = scope.storing("attention epilogue", &body.epilogue, axes, (&[Kind::Float], &body.stores))?;
     Ok(Attention {
         tokens: *tokens,
         keys: *keys,
@@ -60,7 +60,7 @@ pub(crate) fn check(body: &AttentionBody, scope: &Scope<'_>) -> Result<Attention
         scale: f32::from_bits(*scale),
         q: value("attention q", q, 3, Kind::Float)?,
         k: value("attention k", k, 3, Kind::Float)?,
-        v: value("attention v", v, 3, Kind::Float)?,
+        v: v.as_ref().map(|v| value("attention v", v, 3, Kind::Float)).transpose()?,
         low: value("attention low", low, 1, Kind::Int)?,
         high: value("attention high", high, 1, Kind::Int)?,
         epilogue,
@@ -76,6 +76,7 @@ impl Face for Attention {
         // Groups outermost, so that the key rows of one group are one range.
         let space = Space { extents: &[keys, g, d], loops: &[1, 0, 2], dynamics };
         let grouped = |(typed, reg): &(Typed, Reg)| compile_ordered(typed, space, &[*reg], &[]);
+        let rank = if self.v.is_some() { 3 } else { 2 };
         let axes = Axes { batch: &[], rows: &[keys], summed: &[g, d] };
         let rows = |(typed, reg): &(Typed, Reg)| Operand::bind(typed, *reg, &axes, dynamics);
         Ok(Arc::new(BoundAttention {
@@ -87,12 +88,12 @@ impl Face for Attention {
             scale: self.scale,
             q: value(&self.q, &[tokens, h, d])?,
             k: grouped(&self.k)?,
-            v: grouped(&self.v)?,
+            v: self.v.as_ref().map(grouped).transpose()?,
             k_rows: rows(&self.k)?,
-            v_rows: rows(&self.v)?,
+            v_rows: self.v.as_ref().map(rows).transpose()?,
             low: value(&self.low, &[tokens])?,
             high: value(&self.high, &[tokens])?,
-            epilogue: compile(&self.epilogue, &[tokens, h, d], dynamics, &[], &self.stores)?,
+            epilogue: compile(&self.epilogue, &[tokens, h, d][..rank], dynamics, &[], &self.stores)?,
         }))
     }
 }
@@ -106,10 +107,10 @@ pub(super) struct BoundAttention {
     pub(super) scale: f32,
     pub(super) q: Code,
     k: Code,
-    v: Code,
+    v: Option<Code>,
     /// Keys and values with all groups of a row side by side.
     pub(super) k_rows: Operand,
-    pub(super) v_rows: Operand,
+    pub(super) v_rows: Option<Operand>,
     low: Code,
     high: Code,
     epilogue: Code,
@@ -139,8 +140,8 @@ impl Bound for BoundAttention {
         if self.epilogue.stores.is_empty() {
             return Ok(());
         }
-        if self.tokens <= FEW_TOKENS {
-            return self.run_few(views, threads);
+        if let (..=FEW_TOKENS, Some(values)) = (self.tokens, &self.v_rows) {
+            return self.run_few(values, views, threads);
         }
         let blocks = n_tasks(self.tokens, TOKENS);
         threads.each(blocks * self.groups as usize, |task| {
@@ -170,6 +171,9 @@ impl BoundAttention {
         let mut rows = self.rows(first, n_tokens, n_heads as usize, views)?;
         self.meet_keys(group, &q, &mut rows, views)?;
         let start = first * self.heads + head;
+        if self.v.is_none() {
+            return self.finish_sums(start, n_heads as usize, &rows, views);
+        }
         self.finish(start, per_token, &mut rows, views)
     }
 
@@ -198,6 +202,20 @@ impl BoundAttention {
         Ok(())
     }
 
+    /// Runs the epilogue on the logarithms of the sums of a task's rows, `n_heads` to a token.
+    fn finish_sums(&self, start: i64, n_heads: usize, rows: &Rows, views: &[View<'_>]) -> Result<(), CpuError> {
+        let lse = |row: usize| {
+            let sees = rows.low[row] < rows.high[row];
+            if sees { (f64::from(rows.max[row]) + rows.sum[row].ln()) as f32 } else { 0.0 }
+        };
+        let values: Vec<f32> = (0..rows.low.len()).map(lse).collect();
+        let mut exec = Exec::new(&self.epilogue, views);
+        for (t, values) in values.chunks_exact(n_heads).enumerate() {
+            exec.stores(start + t as i64 * self.heads, n_heads, &[AccIn::Float(values)])?;
+        }
+        Ok(())
+    }
+
     pub(super) fn rows(&self, first: i64, n_tokens: i64, n_heads: usize, views: &[View<'_>]) -> Result<Rows, CpuError> {
         let bound = |code: &Code| {
             let mut values = vec![0i64; n_tokens as usize];
@@ -220,28 +238,29 @@ impl BoundAttention {
         let block = KEYS as usize;
         let (mut k, mut v) = (Panel::new(block * d), Panel::new(block * d));
         let mut scores = Panel::new(n_rows * block);
-        let (mut k_exec, mut v_exec) = (Exec::new(&self.k, views), Exec::new(&self.v, views));
+        let (mut k_exec, mut v_exec) = (Exec::new(&self.k, views), self.v.as_ref().map(|v| Exec::new(v, views)));
         let q = MatRef::from_row_major_slice(q, n_rows, d);
         let mut at = from;
         while at < to {
             let n = KEYS.min(to - at) as usize;
             let start = (group * self.keys + at) * self.head_size;
             k_exec.floats(start, &mut k[..n * d])?;
-            v_exec.floats(start, &mut v[..n * d])?;
             multiply(&mut scores, q, MatRef::from_row_major_slice(&k[..n * d], n, d), Accum::Replace);
             for (row, scores) in scores[..n_rows * n].chunks_exact_mut(n).enumerate() {
                 self.weigh(row, scores, at, rows);
             }
             let weights = &scores[..n_rows * n];
+            at += n as i64;
+            let Some(v_exec) = &mut v_exec else { continue };
+            v_exec.floats(start, &mut v[..n * d])?;
             let values = &v[..n * d];
             if values.iter().all(|x| x.is_finite()) {
                 let weights = MatRef::from_row_major_slice(weights, n_rows, n);
                 let values = MatRef::from_row_major_slice(values, n, d);
                 multiply(&mut rows.acc, weights, values.transpose(), Accum::Add);
             } else {
-                add_in_range(weights, values, at, rows, d);
+                add_in_range(weights, values, at - n as i64, rows, d);
             }
-            at += n as i64;
         }
         Ok(())
     }

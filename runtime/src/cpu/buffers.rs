@@ -85,7 +85,7 @@ pub(crate) enum Source<'a> {
     U32(&'a [u32]),
     U8(&'a [u8]),
     Bool(&'a [u8]),
-    /// Written buffers are never read by programs.
+    /// Written buffers, which programs read through their targets, if at all.
     None,
 }
 
@@ -184,6 +184,7 @@ pub(crate) fn bf16_bits(x: f32) -> u16 {
 
 impl View<'_> {
     /// The element at `index` of a written float buffer.
+    #[inline(always)]
     pub(crate) fn get_float(&self, index: usize) -> f32 {
         match (self.dtype, self.target) {
             (DType::F32, Target::W32(cells)) => f32::from_bits(cells[index].load(Relaxed)),
@@ -205,6 +206,7 @@ impl View<'_> {
     }
 
     /// The element at `index` of a written integer or bool buffer.
+    #[inline(always)]
     pub(crate) fn get_int(&self, index: usize) -> i64 {
         match (self.dtype, self.target) {
             (_, Target::W64(cells)) => cells[index].load(Relaxed) as i64,

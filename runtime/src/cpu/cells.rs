@@ -145,12 +145,29 @@ impl Cells {
             AccOp::ArgMax | AccOp::ArgMin => {
                 (0..n).for_each(|j| self.arg_float(cell + j, f64::from(x.at(j)), index));
             }
-            AccOp::Deviations => (0..n).for_each(|j| {
-                let mean = f64::from(x.at(j));
-                // Infinities and NaN have no deviation, which must show.
-                let squares = if mean.is_finite() { 0.0 } else { f64::NAN };
-                self.merge_deviations(cell + j, 1, mean, squares);
-            }),
+            AccOp::Deviations => self.deviation_columns(x, n, cell),
+        }
+    }
+
+    /// One more element in each of `n` cells, which have all seen equally many: the factors are theirs together. The
+    /// first has a factor of 0, which leaves a NaN of what is not finite.
+    #[inline(always)]
+    fn deviation_columns(&mut self, x: Src<'_, f32>, n: usize, cell: usize) {
+        let seen = &mut self.n[cell..cell + n];
+        let before = seen.first().copied().unwrap_or(0);
+        debug_assert!(seen.iter().all(|n| *n == before), "columns rise together");
+        seen.fill(before + 1);
+        let share = 1.0 / (before + 1) as f64;
+        let factor = before as f64 * share;
+        let (mean, squares) = (&mut self.f[cell..cell + n], &mut self.g[cell..cell + n]);
+        let add = |f: &mut f64, g: &mut f64, x: f32| {
+            let delta = f64::from(x) - *f;
+            *f += delta * share;
+            *g += delta * delta * factor;
+        };
+        match x {
+            Src::Strip(x) => mean.iter_mut().zip(squares).zip(x).for_each(|((f, g), x)| add(f, g, *x)),
+            Src::One(x) => mean.iter_mut().zip(squares).for_each(|(f, g)| add(f, g, x)),
         }
     }
 

@@ -14,6 +14,8 @@ pub(crate) struct Typed {
     pub(crate) kinds: Vec<Kind>,
     /// Dtype of each buffer of the Desc.
     pub(crate) dtypes: Vec<DType>,
+    /// How each is used.
+    pub(crate) accesses: Vec<Access>,
 }
 
 /// What programs and stores of one Desc may refer to.
@@ -28,8 +30,31 @@ pub(crate) fn malformed(part: &str, message: impl Into<String>) -> CpuError {
 }
 
 impl Scope<'_> {
-    /// Checks a program over a space of `rank` axes.
+    /// Checks a program over a space of `rank` axes that nothing is stored beside.
     pub(crate) fn program(&self, part: &str, program: &Program, rank: usize, accs: &[Kind]) -> Result<Typed, CpuError> {
+        self.typed(part, program, rank, (accs, &[]))
+    }
+
+    /// Checks a program over a space of `rank` axes, and the stores beside it.
+    pub(crate) fn storing(
+        &self,
+        part: &str,
+        program: &Program,
+        rank: usize,
+        (accs, stores): (&[Kind], &[Store]),
+    ) -> Result<Typed, CpuError> {
+        let typed = self.typed(part, program, rank, (accs, stores))?;
+        self.stores(part, &typed, stores)?;
+        Ok(typed)
+    }
+
+    fn typed(
+        &self,
+        part: &str,
+        program: &Program,
+        rank: usize,
+        (accs, stores): (&[Kind], &[Store]),
+    ) -> Result<Typed, CpuError> {
         let dtypes: Vec<DType> = self.buffers.iter().map(|b| b.dtype).collect();
         let at = |at: usize| malformed(part, format!("instruction {at}: {:?}", program.instrs().get(at)));
         let kinds = program.kinds(&dtypes, accs).map_err(at)?;
@@ -38,7 +63,11 @@ impl Scope<'_> {
             let fits = match instr {
                 Instr::Axis(n) => (*n as usize) < rank,
                 Instr::Size(n) => (*n as usize) < self.n_dynamics,
-                Instr::Load { buffer, .. } => self.buffers[*buffer as usize].access == Access::Read,
+                Instr::Load { buffer, index } => match self.buffers[*buffer as usize].access {
+                    Access::Read => true,
+                    Access::Update => stores.iter().any(|store| store.replaces(*buffer, *index)),
+                    Access::Write => false,
+                },
                 Instr::Unary(op, x) => unary_takes(*op, kind(x)),
                 Instr::Binary(op, x, _) => binary_takes(*op, kind(x)),
                 Instr::Float(_)
@@ -52,7 +81,8 @@ impl Scope<'_> {
                 return Err(at(i));
             }
         }
-        Ok(Typed { program: program.clone(), kinds, dtypes })
+        let accesses = self.buffers.iter().map(|b| b.access).collect();
+        Ok(Typed { program: program.clone(), kinds, dtypes, accesses })
     }
 
     /// Checks a program whose value is of `kind`.
@@ -65,7 +95,7 @@ impl Scope<'_> {
     }
 
     /// Checks stores of registers of `typed`.
-    pub(crate) fn stores(&self, part: &str, typed: &Typed, stores: &[Store]) -> Result<(), CpuError> {
+    fn stores(&self, part: &str, typed: &Typed, stores: &[Store]) -> Result<(), CpuError> {
         for store in stores {
             let dtype = self.written(part, store.buffer)?;
             if typed.kind(part, store.index)? != Kind::Int || typed.kind(part, store.value)? != Kind::of(dtype) {

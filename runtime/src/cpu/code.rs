@@ -8,7 +8,7 @@ use super::check::{Typed, product};
 use super::error::CpuError;
 use super::linear::{Linear, forms};
 use super::ops::{self, Src};
-use enel_bundle::{Instr, Kind, Reg, Store};
+use enel_bundle::{Access, Instr, Kind, Reg, Store};
 use enel_types::{BinaryOp, DType, UnaryOp};
 use std::sync::Arc;
 
@@ -494,7 +494,12 @@ impl Compiler<'_> {
     fn borrowed(&self, at: usize) -> bool {
         let Instr::Load { buffer, index } = self.typed.program.instrs()[at] else { return false };
         let is_f32 = self.typed.dtypes[buffer as usize] == DType::F32;
-        is_f32 && self.levels[at] == Level::Strip && !self.scattered(index) && self.flat(self.form(index)) == Some(1)
+        let is_fixed = self.typed.accesses[buffer as usize] == Access::Read;
+        is_f32
+            && is_fixed
+            && self.levels[at] == Level::Strip
+            && !self.scattered(index)
+            && self.flat(self.form(index)) == Some(1)
     }
 
     /// The one stride of a form over the linear position in a row, where there is one.

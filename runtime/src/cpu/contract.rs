@@ -66,9 +66,9 @@ pub(crate) fn check(body: &ContractBody, scope: &Scope<'_>) -> Result<Contract, 
     let rank = batch.len() + rows.len() + cols.len();
     let left = scope.value("contract lhs", lhs, lhs_rank, Kind::Float)?;
     let right = scope.value("contract rhs", rhs, rhs_rank, Kind::Float)?;
-    let epilogue = scope.program("contract epilogue", epilogue, rank, &[Kind::Float])?;
-    let fold = fold.as_ref().map(|fold| check_fold(fold, &epilogue, rows.len(), rank, scope)).transpose()?;
-    scope.stores("contract stores", fold.as_ref().map_or(&epilogue, |f| &f.epilogue), stores)?;
+    let own: &[Store] = if fold.is_some() { &[] } else { stores };
+    let epilogue = scope.storing("contract epilogue", epilogue, rank, (&[Kind::Float], own))?;
+    let fold = fold.as_ref().map(|fold| check_fold((fold, stores), &epilogue, rows.len(), rank, scope)).transpose()?;
     Ok(Contract {
         batch: batch.clone(),
         rows: rows.clone(),
@@ -83,7 +83,7 @@ pub(crate) fn check(body: &ContractBody, scope: &Scope<'_>) -> Result<Contract, 
 }
 
 fn check_fold(
-    fold: &Fold,
+    (fold, stores): (&Fold, &[Store]),
     epilogue: &Typed,
     n_rows: usize,
     rank: usize,
@@ -97,7 +97,7 @@ fn check_fold(
     let kind = epilogue.kind("contract fold", *value)?;
     let result =
         acc_kind(*op, kind).ok_or_else(|| malformed("contract fold", "its operation does not take its value"))?;
-    let after = scope.program("contract fold epilogue", after, rank - axes, &[result])?;
+    let after = scope.storing("contract fold epilogue", after, rank - axes, (&[result], stores))?;
     Ok(CheckedFold { op: *op, axes, value: *value, kind, epilogue: after })
 }
 

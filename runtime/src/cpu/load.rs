@@ -65,12 +65,36 @@ fn gather<T: Copy, R: Copy>(
     Ok(())
 }
 
+/// Loads elements this very code replaces.
+#[inline(always)]
+fn updated<R>(
+    out: &mut [R],
+    view: &View<'_>,
+    buffer: u32,
+    at: impl Fn(usize) -> i64,
+    get: impl Fn(usize) -> R,
+) -> Result<(), CpuError> {
+    for (i, o) in out.iter_mut().enumerate() {
+        let index = at(i);
+        let found = usize::try_from(index).ok().filter(|at| *at < view.len);
+        *o = get(found.ok_or_else(|| outside(buffer, index, view.len))?);
+    }
+    Ok(())
+}
+
 /// Elements `first + offset` for each offset, none of which exceeds `max`.
 #[derive(Clone, Copy)]
 pub(crate) struct Places<'a> {
     pub(crate) first: i64,
     pub(crate) offsets: &'a [u32],
     pub(crate) max: u32,
+}
+
+impl Places<'_> {
+    #[inline(always)]
+    fn at(&self, i: usize) -> i64 {
+        self.first + i64::from(self.offsets[i])
+    }
 }
 
 /// A window of at most this many elements is read from a copy.
@@ -108,7 +132,7 @@ pub(crate) fn floats_at(out: &mut [f32], view: &View<'_>, buffer: u32, places: P
         Source::F32(values) => pick(out, values, buffer, places, |x| x),
         Source::Bf16(values) => pick(out, values, buffer, places, widen_bf16),
         Source::F16(values) => pick(out, values, buffer, places, f16::to_f32),
-        _ => Ok(()),
+        _ => updated(out, view, buffer, |i| places.at(i), |at| view.get_float(at)),
     }
 }
 
@@ -120,7 +144,7 @@ pub(crate) fn ints_at(out: &mut [i64], view: &View<'_>, buffer: u32, places: Pla
         Source::I32(values) => pick(out, values, buffer, places, i64::from),
         Source::U32(values) => pick(out, values, buffer, places, i64::from),
         Source::U8(values) => pick(out, values, buffer, places, i64::from),
-        _ => Ok(()),
+        _ => updated(out, view, buffer, |i| places.at(i), |at| view.get_int(at)),
     }
 }
 
@@ -129,7 +153,7 @@ pub(crate) fn ints_at(out: &mut [i64], view: &View<'_>, buffer: u32, places: Pla
 pub(crate) fn bools_at(out: &mut [bool], view: &View<'_>, buffer: u32, places: Places<'_>) -> Result<(), CpuError> {
     match view.source {
         Source::Bool(values) => pick(out, values, buffer, places, |x| x != 0),
-        _ => Ok(()),
+        _ => updated(out, view, buffer, |i| places.at(i), |at| view.get_int(at) != 0),
     }
 }
 
@@ -147,7 +171,7 @@ pub(crate) fn floats(out: &mut [f32], view: &View<'_>, buffer: u32, start: i64, 
         Source::Bf16(values) => run(out, values, first, stride, widen_bf16),
         Source::F16(values) if stride == 1 => values[first..first + out.len()].convert_to_f32_slice(out),
         Source::F16(values) => run(out, values, first, stride, f16::to_f32),
-        _ => {}
+        _ => return updated(out, view, buffer, |i| start + i as i64 * stride, |at| view.get_float(at)),
     }
     Ok(())
 }
@@ -171,7 +195,7 @@ pub(crate) fn ints(out: &mut [i64], view: &View<'_>, buffer: u32, start: i64, st
         Source::I32(values) => run(out, values, first, stride, i64::from),
         Source::U32(values) => run(out, values, first, stride, i64::from),
         Source::U8(values) => run(out, values, first, stride, i64::from),
-        _ => {}
+        _ => return updated(out, view, buffer, |i| start + i as i64 * stride, |at| view.get_int(at)),
     }
     Ok(())
 }
@@ -180,8 +204,9 @@ pub(crate) fn ints(out: &mut [i64], view: &View<'_>, buffer: u32, start: i64, st
 #[inline(always)]
 pub(crate) fn bools(out: &mut [bool], view: &View<'_>, buffer: u32, start: i64, stride: i64) -> Result<(), CpuError> {
     let first = check_run(buffer, view.len, out.len(), start, stride)?;
-    if let Source::Bool(values) = view.source {
-        run(out, values, first, stride, |x| x != 0);
+    match view.source {
+        Source::Bool(values) => run(out, values, first, stride, |x| x != 0),
+        _ => return updated(out, view, buffer, |i| start + i as i64 * stride, |at| view.get_int(at) != 0),
     }
     Ok(())
 }
@@ -198,7 +223,7 @@ pub(crate) fn gather_floats(
         Source::F32(values) => gather(out, values, buffer, index, |x| x),
         Source::Bf16(values) => gather(out, values, buffer, index, widen_bf16),
         Source::F16(values) => gather(out, values, buffer, index, f16::to_f32),
-        _ => Ok(()),
+        _ => updated(out, view, buffer, |i| index.at(i), |at| view.get_float(at)),
     }
 }
 
@@ -210,7 +235,7 @@ pub(crate) fn gather_ints(out: &mut [i64], view: &View<'_>, buffer: u32, index: 
         Source::I32(values) => gather(out, values, buffer, index, i64::from),
         Source::U32(values) => gather(out, values, buffer, index, i64::from),
         Source::U8(values) => gather(out, values, buffer, index, i64::from),
-        _ => Ok(()),
+        _ => updated(out, view, buffer, |i| index.at(i), |at| view.get_int(at)),
     }
 }
 
@@ -224,7 +249,7 @@ pub(crate) fn gather_bools(
 ) -> Result<(), CpuError> {
     match view.source {
         Source::Bool(values) => gather(out, values, buffer, index, |x| x != 0),
-        _ => Ok(()),
+        _ => updated(out, view, buffer, |i| index.at(i), |at| view.get_int(at) != 0),
     }
 }
 

@@ -22,8 +22,7 @@ pub(crate) struct Map {
 pub(crate) fn check(body: &MapBody, scope: &Scope<'_>) -> Result<Map, CpuError> {
     let MapBody { space, program, stores } = body;
     scope.extents("map space", space)?;
-    let program = scope.program("map program", program, space.len(), &[])?;
-    scope.stores("map stores", &program, stores)?;
+    let program = scope.storing("map program", program, space.len(), (&[], stores))?;
     Ok(Map { space: space.clone(), program, stores: stores.clone() })
 }
 

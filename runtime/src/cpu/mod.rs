@@ -6,6 +6,7 @@
 //! gives, the worst answer is a [`CpuError`].
 
 mod attend_few;
+mod attend_grad;
 mod attention;
 mod buffers;
 mod cells;
@@ -76,6 +77,7 @@ impl CpuKernel {
             Body::Reduce(body) => Box::new(reduce::check(body, &scope)?),
             Body::Contract(body) => Box::new(contract::check(body, &scope)?),
             Body::Attention(body) => Box::new(attention::check(body, &scope)?),
+            Body::AttentionGrad(body) => Box::new(attend_grad::check(body, &scope)?),
             Body::Fps(body) => Box::new(geometry::check_fps(body, &scope)?),
             Body::Knn(body) => Box::new(geometry::check_knn(body, &scope)?),
             Body::TopK(body) => Box::new(topk::check(body, &scope)?),

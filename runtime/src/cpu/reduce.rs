@@ -42,8 +42,7 @@ pub(crate) fn check(body: &ReduceBody, scope: &Scope<'_>) -> Result<Reduce, CpuE
         accs.iter().map(|acc| element.kind("reduce accumulators", acc.value)).collect::<Result<_, _>>()?;
     let results: Option<Vec<Kind>> = accs.iter().zip(&kinds).map(|(acc, kind)| acc_kind(acc.op, *kind)).collect();
     let results = results.ok_or_else(|| malformed("reduce accumulators", "an operation does not take its element"))?;
-    let epilogue = scope.program("reduce epilogue", epilogue, outer.len(), &results)?;
-    scope.stores("reduce stores", &epilogue, stores)?;
+    let epilogue = scope.storing("reduce epilogue", epilogue, outer.len(), (&results, stores))?;
     let (outer, inner) = (outer.clone(), inner.clone());
     Ok(Reduce { outer, inner, element, accs: accs.clone(), kinds, epilogue, stores: stores.clone() })
 }

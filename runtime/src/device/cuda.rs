@@ -6,7 +6,9 @@
 use super::images::{self, Arch};
 use super::{Arg, Backend, BufferId, GraphId, KernelId, Slice, Slots};
 use crate::error::{DeviceError, OpenError};
-use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys};
+use cudarc::driver::{
+    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys,
+};
 use cudarc::nvrtc::Ptx;
 use enel_bundle::{Bundle, Image, ImageKind, Launch};
 use std::ffi::c_void;
@@ -14,6 +16,11 @@ use std::sync::Arc;
 
 /// Oldest driver interface with every call made here: 12.0, as `cuDriverGetVersion` spells it.
 const MIN_DRIVER: i32 = 12_000;
+
+/// First driver interface with the measure of events used here, `cuEventElapsedTime_v2`.
+///
+/// **Source** CUDA Driver API 12.8, "Event Management".
+const EVENTS_DRIVER: i32 = 12_080;
 
 /// Dynamic shared memory a kernel may use without asking.
 ///
@@ -47,10 +54,18 @@ pub(super) struct CudaDevice {
     stream: Arc<CudaStream>,
     arch: Arch,
     max_smem_bytes: i32,
+    /// CUDA version of the driver, as `cuDriverGetVersion` spells it.
+    driver: i32,
     name: String,
+    /// Points in the order of work whose distances in time are asked for.
+    marks: Vec<CudaEvent>,
     graphs: Slots<Recording>,
     kernels: Vec<Loaded>,
     buffers: Slots<Allocation>,
+}
+
+fn version(number: i32) -> String {
+    format!("{}.{}", number / 1000, number % 1000 / 10)
 }
 
 fn driver(call: &'static str) -> impl FnOnce(DriverError) -> DeviceError {
@@ -82,8 +97,8 @@ impl CudaDevice {
         let asked = unsafe { sys::cuDriverGetVersion(&mut version) };
         asked.result().map_err(|e| none(driver("cuDriverGetVersion")(e).to_string()))?;
         if version < MIN_DRIVER {
-            let found = format!("{}.{}", version / 1000, version % 1000 / 10);
-            return Err(none(format!("the driver supports CUDA {found}, 12.0 is needed: update the driver")));
+            let (found, needed) = (self::version(version), self::version(MIN_DRIVER));
+            return Err(none(format!("the driver supports CUDA {found}, {needed} is needed: update the driver")));
         }
         let failed = |error| none(driver("opening the device")(error).to_string());
         let count = CudaContext::device_count().map_err(failed)?;
@@ -98,7 +113,8 @@ impl CudaDevice {
         let arch = Arch { major: major as u32, minor: minor as u32 };
         let name = format!("cuda:{ordinal} ({}, {arch})", context.name().map_err(failed)?);
         let (graphs, kernels, buffers) = (Slots::new(), Vec::new(), Slots::new());
-        Ok(CudaDevice { context, stream, arch, max_smem_bytes, name, graphs, kernels, buffers })
+        let (driver, marks) = (version, Vec::new());
+        Ok(CudaDevice { context, stream, arch, max_smem_bytes, driver, name, marks, graphs, kernels, buffers })
     }
 
     /// The calling thread may be another than last time.
@@ -259,21 +275,19 @@ impl Backend for CudaDevice {
         let candidates = images::for_gpu(&bundle.images, id, self.arch);
         let missing = || images::missing(bundle, id, &self.name);
         let launch = found.launch.clone().ok_or_else(missing)?;
-        // The best image first; a driver that is too old for one may still take the next.
-        let mut last = missing();
-        for image in candidates {
-            match self.function(image, &launch) {
-                Ok(function) => {
-                    self.allow_smem(&function, &launch)?;
-                    let arity = (found.buffers().count(), found.dynamics().count());
-                    let scratch = self.scratch(launch.scratch_bytes)?;
-                    self.kernels.push(Loaded { name: found.name.clone(), function, launch, arity, scratch });
-                    return Ok(KernelId(self.kernels.len() as u32 - 1));
-                }
-                Err(error) => last = error,
-            }
+        if candidates.is_empty() {
+            return Err(missing());
         }
-        Err(last)
+        let loaded = images::first_that_loads(&candidates, |image| self.function(image, &launch));
+        let function = loaded.map_err(|tried| {
+            let (kernel, device) = (found.name.clone(), self.name.clone());
+            DeviceError::Refused { kernel, device, driver: version(self.driver), tried }
+        })?;
+        self.allow_smem(&function, &launch)?;
+        let arity = (found.buffers().count(), found.dynamics().count());
+        let scratch = self.scratch(launch.scratch_bytes)?;
+        self.kernels.push(Loaded { name: found.name.clone(), function, launch, arity, scratch });
+        Ok(KernelId(self.kernels.len() as u32 - 1))
     }
 
     fn launch(&mut self, kernel: KernelId, args: &[Arg], dynamics: &[i64]) -> Result<(), DeviceError> {
@@ -313,6 +327,21 @@ impl Backend for CudaDevice {
 
     fn synchronize(&mut self) -> Result<(), DeviceError> {
         self.stream.synchronize().map_err(driver("cuStreamSynchronize"))
+    }
+
+    fn mark(&mut self) -> Result<bool, DeviceError> {
+        if self.driver < EVENTS_DRIVER {
+            return Ok(false);
+        }
+        let event = self.stream.record_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
+        self.marks.push(event.map_err(driver("cuEventRecord"))?);
+        Ok(true)
+    }
+
+    fn between_marks_us(&mut self) -> Result<Vec<f64>, DeviceError> {
+        let marks = std::mem::take(&mut self.marks);
+        let elapsed = |pair: &[CudaEvent]| pair[0].elapsed_ms(&pair[1]).map(|ms| f64::from(ms) * 1e3);
+        marks.windows(2).map(elapsed).collect::<Result<_, _>>().map_err(driver("cuEventElapsedTime"))
     }
 
     fn begin_capture(&mut self) -> Result<bool, DeviceError> {

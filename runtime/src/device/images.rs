@@ -57,6 +57,23 @@ pub(super) fn for_gpu(images: &[Image], kernel: u32, arch: Arch) -> Vec<&Image> 
     ranked.into_iter().map(|(_, image)| image).collect()
 }
 
+/// What the first image that loads becomes; where none does, each with its reason.
+///
+/// A driver that is too old for one may still take the next, and which ones it refused tells why.
+pub(super) fn first_that_loads<T, E: fmt::Display>(
+    images: &[&Image],
+    mut load: impl FnMut(&Image) -> Result<T, E>,
+) -> Result<T, Vec<String>> {
+    let mut tried = Vec::with_capacity(images.len());
+    for image in images {
+        match load(image) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => tried.push(format!("{}: {error}", spell(image))),
+        }
+    }
+    Err(tried)
+}
+
 /// The text of `kernel` with the fewest demands on its machine.
 pub(super) fn plainest_ptx(images: &[Image], kernel: u32) -> Option<&Image> {
     let texts = images.iter().filter(|image| image.kernel == kernel && image.kind == ImageKind::Ptx);
@@ -66,12 +83,15 @@ pub(super) fn plainest_ptx(images: &[Image], kernel: u32) -> Option<&Image> {
 /// Why there is nothing to load.
 pub(super) fn missing(bundle: &Bundle, kernel: u32, device: &str) -> DeviceError {
     let mine = bundle.images.iter().filter(|image| image.kernel == kernel);
-    let spell = |image: &Image| match image.kind {
-        ImageKind::Ptx => format!("{} (text)", image.target),
-        ImageKind::Cubin => image.target.clone(),
-    };
     let name = bundle.kernels.get(kernel as usize).map_or("?", |k| k.name.as_str());
     DeviceError::NoImage { kernel: name.to_owned(), device: device.to_owned(), found: mine.map(spell).collect() }
+}
+
+fn spell(image: &Image) -> String {
+    match image.kind {
+        ImageKind::Ptx => format!("{} (text)", image.target),
+        ImageKind::Cubin => image.target.clone(),
+    }
 }
 
 /// Blocks along x, y, z; `None` when there are none, which is no work.
@@ -119,6 +139,26 @@ mod tests {
         assert_eq!(names(7, 5), Vec::<&str>::new());
         assert!(for_gpu(&images, 1, Arch { major: 8, minor: 0 }).is_empty());
         assert_eq!(plainest_ptx(&images, 0).unwrap().target, "compute_80");
+    }
+
+    #[test]
+    fn code_that_does_not_load_gives_way_to_the_next_and_is_named() {
+        let images = [image("sm_90a", ImageKind::Cubin), image("compute_80", ImageKind::Ptx)];
+        let images: Vec<&Image> = images.iter().collect();
+        let only_text = |image: &Image| if image.kind == ImageKind::Ptx { Ok(7) } else { Err("too new") };
+        assert_eq!(first_that_loads(&images, only_text), Ok(7));
+        let none = first_that_loads(&images, |_| Err::<(), _>("too new")).unwrap_err();
+        assert_eq!(none, ["sm_90a: too new", "compute_80 (text): too new"]);
+        let refused = |driver: &str| {
+            let (kernel, device, driver) = ("k".to_owned(), "cuda:0".to_owned(), driver.to_owned());
+            DeviceError::Refused { kernel, device, driver, tried: none.clone() }.to_string()
+        };
+        assert!(
+            refused("12.4").ends_with("text): too new; update the driver to one for CUDA 13"),
+            "{}",
+            refused("12.4")
+        );
+        assert!(refused("13.0").ends_with("text): too new"), "{}", refused("13.0"));
     }
 
     #[test]

@@ -107,6 +107,22 @@ pub trait Backend: Send {
     /// [`DeviceError`] when earlier work failed.
     fn synchronize(&mut self) -> Result<(), DeviceError>;
 
+    /// Notes a point in the order of work, for [`Backend::between_marks_us`]; false where a device has no clock of its own.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    fn mark(&mut self) -> Result<bool, DeviceError> {
+        Ok(false)
+    }
+
+    /// Microseconds between the marks made since the last time, once the work before them is done.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when that work failed.
+    fn between_marks_us(&mut self) -> Result<Vec<f64>, DeviceError> {
+        Ok(Vec::new())
+    }
+
     /// True when every buffer should be an allocation of its own, so that the device can tell them apart.
     fn separate_buffers(&self) -> bool {
         false
@@ -179,6 +195,11 @@ impl Device {
     /// How the device calls itself.
     pub fn name(&self) -> String {
         self.0.name()
+    }
+
+    /// True when nothing runs on it any more, as after a fault in a kernel of a GPU.
+    pub fn is_lost(&mut self) -> bool {
+        self.0.synchronize().is_err()
     }
 
     pub(crate) fn backend(&mut self) -> &mut dyn Backend {

@@ -80,7 +80,7 @@ fn drawn_attention(seed: u64) {
         scale: (1.0 / (d as f32).sqrt()).to_bits(),
         q: element(q, &sizes),
         k: element(k, &[keys, groups, d]),
-        v: element(v, &[keys, groups, d]),
+        v: Some(element(v, &[keys, groups, d])),
         low: element(low, &[tokens]),
         high: element(high, &[tokens]),
         bf16: dtype == DType::BF16,

@@ -273,6 +273,7 @@ pub(crate) fn writes(desc: &Desc, buffers: &[Data], dynamics: &[i64]) -> Vec<Wri
         Body::Reduce(body) => reduce(&world, body, &mut out),
         Body::Contract(body) => contract(&world, body, &mut out),
         Body::Attention(body) => attention(&world, body, &mut out),
+        Body::AttentionGrad(_) => unreachable!("drawn and judged by enel-verify, not here"),
         Body::Fps(body) => fps(&world, body, &mut out),
         Body::Knn(body) => knn(&world, body, &mut out),
         Body::TopK(body) => topk(&world, body, &mut out),
@@ -394,6 +395,7 @@ fn contract(world: &World<'_>, body: &ContractBody, out: &mut Vec<Write>) {
 }
 
 fn attention(world: &World<'_>, body: &AttentionBody, out: &mut Vec<Write>) {
+    let v = body.v.as_ref().expect("values are drawn");
     let (tokens, keys) = (body.tokens.value(world.dynamics), body.keys.value(world.dynamics));
     for t in 0..tokens {
         let low = world.value(&body.low, &[t]).i().max(0);
@@ -410,7 +412,7 @@ fn attention(world: &World<'_>, body: &AttentionBody, out: &mut Vec<Write>) {
             let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
             let total: f64 = weights.iter().sum();
             for c in 0..body.head_size {
-                let values: Vec<f64> = (low..high).map(|s| get(&body.v, s, g, c)).collect();
+                let values: Vec<f64> = (low..high).map(|s| get(v, s, g, c)).collect();
                 let sum: f64 = weights.iter().zip(&values).map(|(w, v)| w * v).sum();
                 let acc = if values.is_empty() { 0.0 } else { sum / total };
                 // The weights' relative error grows with the scores, which f32 keeps to 6e-8 of their size.

@@ -41,7 +41,7 @@ DONE:
 ";
 
 /// A plan of two steps, `x + 1 + 1`, whose kernel handles `cut` elements more than there are.
-fn bundle(cut: i64) -> Bundle {
+pub(crate) fn bundle(cut: i64) -> Bundle {
     let mut bundle = plans::bundle();
     bundle.kernels.truncate(1);
     let grids = vec![Grid(vec![(vec![Extent::Dyn(0)], 32)])];

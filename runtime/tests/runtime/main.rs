@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may stop it")]
 
 mod bind;
+#[cfg(target_os = "linux")]
+mod cuda;
 mod emulated;
 mod plain;
 mod plans;

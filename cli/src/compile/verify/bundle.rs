@@ -1,7 +1,7 @@
 //! Are a bundle's own kernels right? Each distinct one as its plans call it, at small sizes, with the code the bundle carries.
 
 use super::Summary;
-use super::prove::{Settings, prove};
+use super::prove::{Lost, Settings, prove};
 use super::runner::Runner;
 use anyhow::Result;
 use enel_bundle::{Bundle, Desc};
@@ -50,7 +50,7 @@ pub fn verify(runner: &mut Runner, bundle: &Bundle, (settings, work): (Settings,
             continue;
         }
         if runner.is_lost() {
-            skip("the device is lost since a kernel failed on it".to_owned());
+            skip(Lost.to_string());
             continue;
         }
         if let Err(error) = draw_call(bundle, at, (0, settings.seed), limit) {

@@ -1,7 +1,7 @@
 //! Is every family right? Calls drawn over all its templates, each a kernel compiled for the device.
 
 use super::Summary;
-use super::prove::{Proof, Settings, prove};
+use super::prove::{Lost, Proof, Settings, prove};
 use super::runner::Runner;
 use anyhow::{Context, Result};
 use enel_verify::draw::{Drawn, Family};
@@ -12,7 +12,7 @@ pub fn verify(runner: &mut Runner, families: &[Family], settings: Settings) -> S
     let mut summary = Summary::default();
     for family in families {
         if runner.is_lost() {
-            let reason = "the device is lost since a kernel failed on it".to_owned();
+            let reason = Lost.to_string();
             summary.skipped.push((family.name().to_owned(), reason));
             continue;
         }

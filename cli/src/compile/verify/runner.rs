@@ -1,12 +1,13 @@
 //! How does a drawn call run on a device? As a kernel of a bundle: its own, compiled for the device, or one that is there.
 
+use super::prove::Lost;
 use crate::compile::toolchain;
 use crate::device;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use enel_bundle::{Bundle, Desc, Kernel};
 use enel_codegen::{Forge, add_images};
 use enel_nvrtc::{Arch, Cache, Compiler, Finished, locate};
-use enel_runtime::{Device, DeviceError};
+use enel_runtime::Device;
 use enel_verify::{Case, Data};
 use std::num::NonZeroUsize;
 
@@ -41,10 +42,7 @@ impl Runner {
     }
 
     fn of(device: Device) -> Result<Runner> {
-        let all = device::targets(&device);
-        // Of machine code only what this card runs is compiled.
-        let own = |target: &Arch| (*target == Arch::SM_90A) == device.name().contains("sm_90");
-        let targets = if all.len() > 1 { all.into_iter().filter(own).collect() } else { all };
+        let targets = device::targets(&device);
         Ok(Runner { device, targets, forge: None, lost: false })
     }
 
@@ -101,12 +99,12 @@ impl Runner {
     /// What the device reports.
     pub fn run(&mut self, bundle: &Bundle, kernel: usize, parts: &[&Case]) -> Result<Vec<Vec<Data>>> {
         if self.lost {
-            bail!("the device is lost since a kernel failed on it");
+            return Err(Lost.into());
         }
         let mut bytes: Vec<Vec<u8>> = parts.iter().flat_map(|part| &part.buffers).map(Data::to_bytes).collect();
         let sizes: Vec<i64> = parts.iter().flat_map(|part| &part.sizes).copied().collect();
         if let Err(error) = self.device.run_kernel(bundle, kernel, &mut bytes, &sizes) {
-            self.lost = matches!(error, DeviceError::Driver { .. });
+            self.lost = self.device.is_lost();
             return Err(error).context("it did not run");
         }
         let mut bytes = bytes.iter();

@@ -3,6 +3,7 @@
 //! Law: the machine's limits are measured in the same run, so their ratio to the workload means something.
 
 mod measure;
+mod train;
 mod work;
 
 use crate::compile::ModeArg;
@@ -18,7 +19,8 @@ use serde_json::{Value, json};
     ratios, not seconds.\n\nExamples:\n  \
     enel bench embed --config enel-7b --device cpu --json\n  \
     enel bench prefill --config llama-110m --tokens 512\n  \
-    enel bench decode --config llama-110m --mode bf16 --tokens 512 --steps"
+    enel bench decode --config llama-110m --mode bf16 --tokens 512 --steps\n  \
+    enel bench train-step --config small --clouds 4 --tokens 192 --json"
 )]
 pub struct BenchArgs {
     /// What is timed.
@@ -33,10 +35,11 @@ pub struct BenchArgs {
     /// Numeric mode.
     #[arg(long, value_enum, default_value = "f32")]
     pub mode: ModeArg,
-    /// Tokens of the prompt: those timed by `prefill`, those before the ones timed by `decode`.
+    /// Tokens of the prompt: those timed by `prefill`, those before the ones timed by `decode`, those of each cloud's
+    /// prompt in `train-step`.
     #[arg(long, value_name = "N", default_value = "512", value_parser = clap::value_parser!(u32).range(1..=32_768))]
     pub tokens: u32,
-    /// Clouds at once, for `embed`.
+    /// Clouds at once, for `embed` and `train-step`.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub clouds: u32,
     /// Timed runs; the median counts. One more runs first and is not counted.
@@ -62,6 +65,8 @@ pub enum Work {
     Prefill,
     /// One token after the others.
     Decode,
+    /// A step of the first stage: the hybrid loss of `--clouds` prompts of `--tokens` tokens, its derivatives, AdamW.
+    TrainStep,
 }
 
 /// Runs the subcommand.

@@ -1,6 +1,7 @@
 //! What is there to time? A compiled graph with weights and inputs of the right sizes, ready for its next run.
 
-use super::{BenchArgs, Work};
+use super::measure::WARM_ON_GPU;
+use super::{BenchArgs, Work, train};
 use crate::enel::engine::indices;
 use crate::{device, source};
 use anyhow::{Context, Result, bail};
@@ -17,13 +18,15 @@ use std::sync::Arc;
 /// Name of the graph that takes a prompt.
 const PROMPT: &str = "step";
 
-/// A graph on a device.
+/// Graphs on a device, and the runs of them that are timed together.
 pub(super) struct Workload {
     session: Session,
     plan: &'static str,
     cache: Option<CacheMap>,
     points: Option<HostTensor>,
     n_tokens: usize,
+    /// Runs that are the same every time; none where the cache grows.
+    calls: Vec<Call>,
     /// How the device calls itself.
     pub(super) device: String,
     /// Floating-point operations of a timed run.
@@ -34,10 +37,24 @@ pub(super) struct Workload {
     pub(super) products: BTreeMap<GemmShape, usize>,
 }
 
+/// A run of a graph with given inputs.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) plan: &'static str,
+    pub(super) symbols: Vec<(&'static str, i64)>,
+    pub(super) inputs: HostTensors,
+}
+
 /// Compiles, binds and fills what `args` asks for.
 pub(super) fn prepare(args: &BenchArgs) -> Result<Workload> {
     let mode = args.mode.into();
+    let mut calls = Vec::new();
     let (graphs, plan) = match args.work {
+        Work::TrainStep => {
+            let step = train::prepare(args)?;
+            calls = step.calls;
+            (step.graphs, train::MICRO_STEP)
+        }
         Work::Embed => {
             (vec![embed_graph(&point_config(args)?, None, &source::bounds(mode), TapLevel::Off)?.0], "embed")
         }
@@ -53,12 +70,16 @@ pub(super) fn prepare(args: &BenchArgs) -> Result<Workload> {
     let bundle =
         device::build(&graphs.iter().collect::<Vec<_>>(), &FrontConfig { mode, passes: Passes::all() }, &targets)?;
     let mut session = Session::new(Arc::new(bundle), device)?;
-    session.bind(&Noise::new(&graphs))?;
+    let noise = Noise::new(&graphs);
+    session.bind(&noise)?;
+    if args.work == Work::TrainStep {
+        train::start(&mut session, &graphs, &noise)?;
+    }
 
     let n_tokens = if args.work == Work::Decode { 1 } else { args.tokens as usize };
     let points = match args.work {
         Work::Embed => Some(cloud(&point_config(args)?, args.clouds as usize)?),
-        Work::Prefill | Work::Decode => None,
+        Work::Prefill | Work::Decode | Work::TrainStep => None,
     };
     let mut work = Workload {
         device: session.device_name(),
@@ -67,14 +88,22 @@ pub(super) fn prepare(args: &BenchArgs) -> Result<Workload> {
         cache: None,
         points,
         n_tokens,
+        calls,
         flop: 0.0,
         read_bytes: 0.0,
         products: BTreeMap::new(),
     };
-    if args.work != Work::Embed {
+    if matches!(args.work, Work::Prefill | Work::Decode) {
         work.fill_cache(args)?;
     }
-    work.count(args)?;
+    if work.calls.is_empty() {
+        work.count(args, work.plan, &work.symbols(n_tokens))?;
+    } else {
+        let runs: Vec<_> = work.calls.iter().map(|call| (call.plan, call.symbols.clone())).collect();
+        for (plan, symbols) in runs {
+            work.count(args, plan, &symbols)?;
+        }
+    }
     Ok(work)
 }
 
@@ -94,7 +123,7 @@ fn llama_config(args: &BenchArgs) -> Result<LlamaConfig> {
 }
 
 /// Points on a torus, in a fixed order that walks it unevenly.
-fn cloud(config: &enel_model::PointConfig, clouds: usize) -> Result<HostTensor> {
+pub(super) fn cloud(config: &enel_model::PointConfig, clouds: usize) -> Result<HostTensor> {
     let (n, channels) = (config.n_points.max, config.point_dims);
     let mut bytes = Vec::with_capacity(4 * clouds * n * channels);
     for i in 0..clouds * n {
@@ -113,7 +142,25 @@ impl Workload {
     pub(super) fn run(&mut self, time_steps: bool) -> Result<RunOutput> {
         let options = RunOptions { time_steps, ..RunOptions::default() };
         let n_tokens = self.n_tokens;
-        self.run_tokens(self.plan, n_tokens, &options)
+        if self.calls.is_empty() {
+            return self.run_tokens(self.plan, n_tokens, &options);
+        }
+        let mut all: Option<RunOutput> = None;
+        for call in &self.calls {
+            let output = self.session.run_with(call.plan, &call.symbols, &call.inputs, &options)?;
+            all = Some(match all {
+                None => output,
+                Some(mut sum) => {
+                    sum.stats.launches += output.stats.launches;
+                    sum.stats.copies += output.stats.copies;
+                    sum.stats.arena_bytes = sum.stats.arena_bytes.max(output.stats.arena_bytes);
+                    sum.stats.workspace_bytes = sum.stats.workspace_bytes.max(output.stats.workspace_bytes);
+                    sum.stats.steps.extend(output.stats.steps);
+                    sum
+                }
+            });
+        }
+        all.context("a step has runs")
     }
 
     fn run_tokens(&mut self, plan: &str, n_tokens: usize, options: &RunOptions) -> Result<RunOutput> {
@@ -157,8 +204,8 @@ impl Workload {
     /// Sizes the cache and, for decoding, runs the prompt.
     fn fill_cache(&mut self, args: &BenchArgs) -> Result<()> {
         let prompt = args.tokens as usize;
-        // Room for the warm-up and every timed step.
-        let steps = if args.work == Work::Decode { args.repeat as usize + 2 } else { 0 };
+        // Room for the warm-up, every timed step, and the one whose kernels are timed.
+        let steps = if args.work == Work::Decode { (args.repeat + WARM_ON_GPU + 1) as usize } else { 0 };
         let map = CacheMap::new(&[prompt + steps])?;
         let slots = map.slots() as i64;
         self.session.set_state_symbols(&[("S", slots)])?;
@@ -173,10 +220,9 @@ impl Workload {
     }
 
     /// Counts what a timed run computes and has to read.
-    fn count(&mut self, args: &BenchArgs) -> Result<()> {
-        let given = self.symbols(self.n_tokens);
+    fn count(&mut self, args: &BenchArgs, name: &str, given: &[(&str, i64)]) -> Result<()> {
         let bundle = self.session.bundle().clone();
-        let plan = bundle.plan(self.plan).context("the bundle has the graph it was built from")?;
+        let plan = bundle.plan(name).context("the bundle has the graph it was built from")?;
         let values = plan.symbols.iter().map(|s| given.iter().find(|(name, _)| *name == s.name).map_or(s.min, |g| g.1));
         let values: Vec<i64> = values.collect();
         let mut read: BTreeSet<u32> = BTreeSet::new();
@@ -191,7 +237,7 @@ impl Workload {
                     *self.products.entry(shape).or_default() += 1;
                     // Only a product reads a weight whole; a table of embeddings gives a few rows.
                     let buffers = &call.buffers[first..first + desc.buffers.len()];
-                    read.extend(buffers.iter().filter(|b| is_weight(&bundle, self.plan, **b)));
+                    read.extend(buffers.iter().filter(|b| is_weight(&bundle, name, **b)));
                 }
                 first += desc.buffers.len();
             }
@@ -231,7 +277,7 @@ fn product(desc: &Desc, dynamics: &[i64]) -> Option<GemmShape> {
 }
 
 /// Weights that are all cut from one tensor of noise, so that a model of any size takes no memory before it is bound.
-struct Noise {
+pub(super) struct Noise {
     shapes: BTreeMap<String, (DType, Vec<usize>)>,
     matrix: Vec<u8>,
     vector: Vec<u8>,
@@ -244,7 +290,8 @@ impl Noise {
         let (mut largest, mut longest, mut any_low) = (0, 0, false);
         for (graph, (id, name, kind)) in graphs.iter().flat_map(|graph| graph.inputs().map(move |input| (graph, input)))
         {
-            if kind != InputKind::Weight {
+            // Of the states only those of a training step have a size, and its weights are among them.
+            if kind == InputKind::Data || (kind == InputKind::State && !train::is_weight(name)) {
                 continue;
             }
             let ty = graph.ty(id);

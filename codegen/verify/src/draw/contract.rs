@@ -1,10 +1,10 @@
 //! Calls of contract: f32, tensor cores, and folded row segments.
 
 use super::{Drawn, extent, float_dtype, seed, size};
-use crate::build::{Random, axes, c, desc, linear, load, loaded, read, store_accs, write};
+use crate::build::{Random, add_replaced, axes, c, desc, linear, load, loaded, read, store_accs, update, write};
 use crate::check::{BF16, Case, F32};
 use crate::data::Data;
-use enel_bundle::{AccOp, Body, ContractBody, Dynamic, Extent, Fold, Instr, Program, Store, Value};
+use enel_bundle::{AccOp, Body, BufferRole, ContractBody, Dynamic, Extent, Fold, Instr, Program, Store, Value};
 use enel_types::{BinaryOp, DType};
 use proptest::prelude::*;
 
@@ -14,11 +14,24 @@ fn operand(buffer: u32, [batch, other, summed]: [Extent; 3], transposed: bool) -
     loaded(buffer, &order)
 }
 
-/// Products of any sizes and layouts, relu or not.
+/// The buffer of `n` results: empty, or with numbers the stores add to.
+fn result(
+    (epilogue, stores): (&mut Program, &mut [Store]),
+    (random, n): (&mut Random, i64),
+    adds: bool,
+) -> (Data, BufferRole) {
+    if !adds {
+        return (Data::zeros(DType::F32, n as usize), write(DType::F32));
+    }
+    add_replaced(epilogue, stores);
+    (random.data(DType::F32, n), update(DType::F32))
+}
+
+/// Products of any sizes and layouts, relu or not, added to what was there or not.
 pub fn contract() -> impl Strategy<Value = Drawn> {
     let small = prop_oneof![size(), Just(5), Just(8)];
-    let drawn = ((1..3i64, small, size(), size()), float_dtype(), any::<[bool; 4]>(), seed());
-    drawn.prop_map(|((b, m, n, k), dtype, [dynamic, lhs_t, rhs_t, relu], seed)| {
+    let drawn = ((1..3i64, small, size(), size()), float_dtype(), any::<[bool; 5]>(), seed());
+    drawn.prop_map(|((b, m, n, k), dtype, [dynamic, lhs_t, rhs_t, relu, adds], seed)| {
         let (mut sizes, mut dynamics) = (Vec::new(), Vec::new());
         let batch = c(b);
         let [rows, cols, summed] = [m, n, k].map(|x| extent(x, dynamic, &mut sizes, &mut dynamics));
@@ -27,6 +40,10 @@ pub fn contract() -> impl Strategy<Value = Drawn> {
         let acc = epilogue.push(Instr::Acc(0));
         let zero = epilogue.push(Instr::Float(0));
         let value = if relu { epilogue.push(Instr::Binary(BinaryOp::Max, acc, zero)) } else { acc };
+        let mut stores = vec![Store { buffer: 2, index, value }];
+        let mut random = Random(seed);
+        let buffers = vec![random.data(dtype, b * m * k), random.data(dtype, b * n * k)];
+        let (out, role) = result((&mut epilogue, &mut stores), (&mut random, b * m * n), adds);
         let body = ContractBody {
             batch: vec![batch],
             rows: vec![rows],
@@ -37,15 +54,13 @@ pub fn contract() -> impl Strategy<Value = Drawn> {
             bf16: false,
             epilogue,
             fold: None,
-            stores: vec![Store { buffer: 2, index, value }],
+            stores,
         };
-        let mut random = Random(seed);
-        let out = Data::zeros(DType::F32, (b * m * n) as usize);
-        let buffers = vec![random.data(dtype, b * m * k), random.data(dtype, b * n * k), out];
-        let roles = [read(dtype), read(dtype), write(DType::F32)];
+        let buffers = [buffers, vec![out]].concat();
+        let roles = [read(dtype), read(dtype), role];
         let what = format!(
             "contract {b} x [{m}, {k}] [{k}, {n}] {dtype}, dynamic {dynamic}, transposed {lhs_t} {rhs_t}, relu {relu}, \
-             seed {seed}"
+             adds {adds}, seed {seed}"
         );
         Drawn { what, case: Case { desc: desc(&roles, &dynamics, Body::Contract(body)), sizes, buffers }, near: F32 }
     })
@@ -65,8 +80,8 @@ pub fn contract_tensor() -> impl Strategy<Value = Drawn> {
     let m = prop_oneof![Just(9), Just(16), Just(64), Just(72), 9..100i64, Just(600)];
     let n = prop_oneof![Just(8), Just(128), 1..140i64];
     let k = prop_oneof![Just(8), Just(32), Just(72), 1..90i64];
-    let drawn = ((1..3i64, m, n, k), any::<[bool; 4]>(), seed());
-    drawn.prop_map(|((b, m, n, k), [dynamic, lhs_t, rhs_t, prologue], seed)| {
+    let drawn = ((1..3i64, m, n, k), any::<[bool; 5]>(), seed());
+    drawn.prop_map(|((b, m, n, k), [dynamic, lhs_t, rhs_t, prologue, adds], seed)| {
         let (mut sizes, mut dynamics) = (Vec::new(), Vec::new());
         let batch = c(b);
         let [rows, cols, summed] = [m, n, k].map(|x| extent(x, dynamic, &mut sizes, &mut dynamics));
@@ -76,7 +91,11 @@ pub fn contract_tensor() -> impl Strategy<Value = Drawn> {
             let zero = lhs.program.push(Instr::Float(0));
             lhs.reg = lhs.program.push(Instr::Binary(BinaryOp::Max, lhs.reg, zero));
         }
-        let (epilogue, stores) = store_accs(&[batch, rows, cols], 2, 1);
+        let (mut epilogue, mut stores) = store_accs(&[batch, rows, cols], 2, 1);
+        let lhs_dtype = if prologue { DType::F32 } else { DType::BF16 };
+        let mut random = Random(seed);
+        let buffers = vec![random.data(lhs_dtype, b * m * k), random.data(DType::BF16, b * n * k)];
+        let (out, role) = result((&mut epilogue, &mut stores), (&mut random, b * m * n), adds);
         let body = ContractBody {
             batch: vec![batch],
             rows: vec![rows],
@@ -89,14 +108,11 @@ pub fn contract_tensor() -> impl Strategy<Value = Drawn> {
             fold: None,
             stores,
         };
-        let mut random = Random(seed);
-        let lhs_dtype = if prologue { DType::F32 } else { DType::BF16 };
-        let out = Data::zeros(DType::F32, (b * m * n) as usize);
-        let buffers = vec![random.data(lhs_dtype, b * m * k), random.data(DType::BF16, b * n * k), out];
-        let roles = [read(lhs_dtype), read(DType::BF16), write(DType::F32)];
+        let buffers = [buffers, vec![out]].concat();
+        let roles = [read(lhs_dtype), read(DType::BF16), role];
         let what = format!(
             "contract {b} x [{m}, {k}] [{k}, {n}] on tensor cores, dynamic {dynamic}, transposed {lhs_t} {rhs_t}, \
-             prologue {prologue}, seed {seed}"
+             prologue {prologue}, adds {adds}, seed {seed}"
         );
         Drawn { what, case: Case { desc: desc(&roles, &dynamics, Body::Contract(body)), sizes, buffers }, near: BF16 }
     })

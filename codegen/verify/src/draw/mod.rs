@@ -6,7 +6,10 @@ mod contract;
 mod select;
 mod sums;
 
-pub use attention::{Heads, Template, attention, attention_case, attention_decode, attention_tensor};
+pub use attention::{
+    Heads, Template, attention, attention_case, attention_decode, attention_grad, attention_lse, attention_tensor,
+    grad_case,
+};
 pub use contract::{contract, contract_fold, contract_tensor};
 pub use select::{box_grid, fps, fps_case, knn, top_k};
 pub use sums::{map, reduce, reduce_teams, scatter};
@@ -46,6 +49,8 @@ pub enum Family {
     Contract,
     /// Softmax-weighted sums.
     Attention,
+    /// Their derivatives.
+    AttentionGrad,
     /// Farthest point sampling.
     Fps,
     /// Nearest neighbours.
@@ -58,11 +63,12 @@ pub enum Family {
 
 impl Family {
     /// All of them.
-    pub const ALL: [Family; 8] = [
+    pub const ALL: [Family; 9] = [
         Family::Map,
         Family::Reduce,
         Family::Contract,
         Family::Attention,
+        Family::AttentionGrad,
         Family::Fps,
         Family::Knn,
         Family::TopK,
@@ -76,6 +82,7 @@ impl Family {
             Family::Reduce => "reduce",
             Family::Contract => "contract",
             Family::Attention => "attention",
+            Family::AttentionGrad => "attention_grad",
             Family::Fps => "fps",
             Family::Knn => "knn",
             Family::TopK => "topk",
@@ -90,8 +97,10 @@ impl Family {
             Family::Reduce => prop_oneof![3 => reduce(), 1 => reduce_teams()].boxed(),
             Family::Contract => prop_oneof![contract(), contract_tensor(), contract_fold()].boxed(),
             Family::Attention => {
-                prop_oneof![2 => attention(), 1 => attention_decode(), 1 => attention_tensor()].boxed()
+                prop_oneof![2 => attention(), 1 => attention_decode(), 1 => attention_tensor(), 1 => attention_lse()]
+                    .boxed()
             }
+            Family::AttentionGrad => attention_grad().boxed(),
             Family::Fps => fps().boxed(),
             Family::Knn => knn().boxed(),
             Family::TopK => top_k().boxed(),

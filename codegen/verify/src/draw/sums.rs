@@ -1,7 +1,7 @@
 //! Calls of map, reduce and scatter.
 
 use super::{Drawn, extent, float_dtype, seed, size};
-use crate::build::{Random, axes, c, desc, linear, load, loaded, read, store_accs, update, write};
+use crate::build::{Random, add_replaced, axes, c, desc, linear, load, loaded, read, store_accs, update, write};
 use crate::check::{Case, F32, Near};
 use crate::data::Data;
 use enel_bundle::{
@@ -10,9 +10,9 @@ use enel_bundle::{
 use enel_types::{BinaryOp, DType, UnaryOp};
 use proptest::prelude::*;
 
-/// `exp` of a transposed matrix.
+/// `exp` of a transposed matrix, added to what was there or not.
 pub fn map() -> impl Strategy<Value = Drawn> {
-    (size(), size(), float_dtype(), any::<bool>(), seed()).prop_map(|(n0, n1, dtype, dynamic, seed)| {
+    (size(), size(), float_dtype(), any::<[bool; 2]>(), seed()).prop_map(|(n0, n1, dtype, [dynamic, adds], seed)| {
         let (mut sizes, mut dynamics) = (Vec::new(), Vec::new());
         let space = [n0, n1].map(|n| extent(n, dynamic, &mut sizes, &mut dynamics));
         let mut program = Program::new();
@@ -20,11 +20,18 @@ pub fn map() -> impl Strategy<Value = Drawn> {
         let x = load(&mut program, 0, &[(1, space[1]), (0, space[0])]);
         let y = program.push(Instr::Unary(UnaryOp::Exp, x));
         let index = linear(&mut program, &axes(&space));
-        let stores = vec![Store { buffer: 1, index, value: y }];
-        let buffers = vec![Random(seed).data(dtype, n0 * n1), Data::zeros(dtype, (n0 * n1) as usize)];
+        let mut stores = vec![Store { buffer: 1, index, value: y }];
+        let mut random = Random(seed);
+        let mut buffers = vec![random.data(dtype, n0 * n1), Data::zeros(dtype, (n0 * n1) as usize)];
+        let mut roles = [read(dtype), write(dtype)];
+        if adds {
+            add_replaced(&mut program, &mut stores);
+            (roles[1], buffers[1]) = (update(dtype), random.data(dtype, n0 * n1));
+        }
         let body = Body::Map(MapBody { space: space.to_vec(), program, stores });
-        let case = Case { desc: desc(&[read(dtype), write(dtype)], &dynamics, body), sizes, buffers };
-        Drawn { what: format!("map [{n0}, {n1}] {dtype}, dynamic {dynamic}, seed {seed}"), case, near: F32 }
+        let case = Case { desc: desc(&roles, &dynamics, body), sizes, buffers };
+        let what = format!("map [{n0}, {n1}] {dtype}, dynamic {dynamic}, adds {adds}, seed {seed}");
+        Drawn { what, case, near: F32 }
     })
 }
 

@@ -3,7 +3,8 @@
 use super::{Bound, Part, Shipped, d, integers};
 use crate::build::{axes, c, loaded, read, store_accs, write};
 use crate::check::{BF16, Case, F32};
-use enel_bundle::{AttentionBody, Body, Instr};
+use crate::draw::{Heads, grad_case};
+use enel_bundle::{AttentionBody, Body, By, Instr};
 use enel_types::{BinaryOp, DType};
 
 pub(super) fn kernels() -> Vec<Shipped> {
@@ -39,7 +40,27 @@ pub(super) fn kernels() -> Vec<Shipped> {
         attend(bf16, token, [2, 1, 160], false).alone("attention_token_bf16", &few, ranges),
         attend(bf16, team, [4, 2, 40], false).alone("attention_team_bf16", &[[1, 1], [2, 70], [1, 600]], ranges),
         attend(f32, team, [1, 1, 64], false).alone("attention_team_f32", &[[1, 1], [3, 70], [1, 600]], ranges),
+        grad("attention_grad_q_f32", (f32, By::Query)),
+        grad("attention_grad_k_f32", (f32, By::Key)),
+        grad("attention_grad_v_f32", (f32, By::Value)),
+        grad("attention_grad_q_bf16", (bf16, By::Query)),
+        grad("attention_grad_k_bf16", (bf16, By::Key)),
+        grad("attention_grad_v_bf16", (bf16, By::Value)),
     ]
+}
+
+/// A derivative, over one token and over samples longer and shorter than a tile.
+fn grad(name: &'static str, (dtype, by): (DType, By)) -> Shipped {
+    let call = |samples: &[i64], seed| {
+        let mut case = grad_case(samples, Heads(4, 2, 16), (dtype, by), seed);
+        for dynamic in &mut case.desc.dynamics {
+            dynamic.max = 300;
+        }
+        vec![case]
+    };
+    let calls = vec![call(&[1], 1), call(&[9, 2, 20], 2), call(&[70, 33, 5], 3)];
+    let near = if dtype == DType::BF16 { BF16 } else { F32 };
+    Shipped { name, descs: vec![calls[0][0].desc.clone()], near: vec![near], calls }
 }
 
 /// Query heads, key heads and channels; `computed` operands are halved on the way.
@@ -64,7 +85,7 @@ fn attend(dtype: DType, bounds: [Bound; 2], [heads, groups, channels]: [i64; 3],
         scale: (2.0 / (channels as f32).sqrt()).to_bits(),
         q: operand(0, [token, h, ch]),
         k: operand(1, [key, g, ch]),
-        v: operand(2, [key, g, ch]),
+        v: Some(operand(2, [key, g, ch])),
         low: loaded(3, &[(0, token)]),
         high: loaded(4, &[(0, token)]),
         bf16: dtype == DType::BF16,

@@ -1,5 +1,5 @@
 use super::kit::{Case, dims, for_seeds};
-use enel_ir::{Composite, NodeId, Op, Scalar};
+use enel_ir::{Composite, NodeId, Op, ReduceOp, Scalar};
 
 fn row_of(case: &mut Case, composite: Composite, vectors: usize) {
     let rank = 1 + case.draw.below(3);
@@ -128,11 +128,14 @@ fn cross_entropy_over_rows_that_count() {
 fn the_derivative_of_attention_has_derivatives() {
     for_seeds(16, |seed| {
         let mut case = Case::new(seed);
-        let mut operands = attention_operands(&mut case);
+        let operands = attention_operands(&mut case);
         let scale = Scalar::F(0.7);
         let y = case.graph.composite(Composite::Attention { scale }, &operands).unwrap();
+        let [q, k, v, low, high] = operands[..] else { unreachable!() };
+        let lse = case.graph.composite(Composite::AttentionLse { scale }, &[q, k, low, high]).unwrap();
         let y2 = case.graph.mul(y, y).unwrap();
-        operands.extend([y, y2]);
+        let delta = case.graph.reduce(ReduceOp::Sum, y2, &[2], false).unwrap();
+        let operands = [q, k, v, y, low, high, lse, delta];
         let by = enel_ir::AttentionOperand::ALL[case.draw.below(3)];
         let dx = case.graph.composite(Composite::AttentionGrad { scale, by }, &operands).unwrap();
         // The values too reach the loss whatever `by` is: y is one of the operands.

@@ -73,6 +73,7 @@ pub fn decompose(graph: &mut Graph, composite: &Composite, operands: &[NodeId]) 
         }
         Composite::BatchNorm { axis, eps } => batch_norm(g, operands, *axis, *eps)?,
         Composite::Attention { scale } => attention::attention(g, operands, scale.as_f64())?,
+        Composite::AttentionLse { scale } => attention::attention_lse(g, operands, scale.as_f64())?,
         Composite::AttentionGrad { scale, by } => attention::attention_grad(g, operands, (scale.as_f64(), *by))?,
         Composite::CrossEntropy { ignore } => cross_entropy(g, x, operand(operands, 1)?, *ignore)?,
         // A node of its own: a state it copies may be updated before the copy is read.

@@ -80,7 +80,9 @@ fn composite(c: &Composite) -> Vec<(&'static str, Attr)> {
         }
         Composite::RmsNorm { eps } | Composite::LayerNorm { eps } => vec![("eps", Attr::Number(*eps))],
         Composite::BatchNorm { axis, eps } => vec![("axis", int(*axis as i64)), ("eps", Attr::Number(*eps))],
-        Composite::Attention { scale } => vec![("scale", Attr::Number(*scale))],
+        Composite::Attention { scale } | Composite::AttentionLse { scale } => {
+            vec![("scale", Attr::Number(*scale))]
+        }
         Composite::AttentionGrad { scale, by } => {
             vec![("scale", Attr::Number(*scale)), ("by", Attr::Word(by.name().into()))]
         }
@@ -264,6 +266,7 @@ fn read_composite(name: &str, map: &mut AttrMap) -> Result<Composite, String> {
         "layer_norm" => Composite::LayerNorm { eps: map.float("eps", Some(1e-5))? },
         "batch_norm" => Composite::BatchNorm { axis: map.usize("axis", None)?, eps: map.float("eps", Some(1e-5))? },
         "attention" => Composite::Attention { scale: map.float("scale", None)? },
+        "attention_lse" => Composite::AttentionLse { scale: map.float("scale", None)? },
         "attention_grad" => {
             let scale = map.float("scale", None)?;
             let word = map.word("by")?;

@@ -172,7 +172,14 @@ impl Draw<'_> {
 
     fn attention(&mut self) -> Option<NodeId> {
         let operands = self.attention_operands()?;
-        let [q, k, v, ..] = operands;
+        let [q, k, v, low, high] = operands;
+        if self.config.derivatives && self.rng.one_in(4) {
+            // Scores are at most 2 D in size.
+            let (d, keys) = (self.max_of(&self.shape(q)[2]), self.max_of(&self.shape(k)[0]).max(1.0));
+            let fact = Fact::smooth(-2.0 * d, 2.0 * d + keys.ln(), self.probability_err(q, k));
+            let op = Composite::AttentionLse { scale: Scalar::F(0.5) };
+            return self.emit(Op::Composite(op), &[q, k, low, high], fact);
+        }
         let fv = self.fact(v);
         let err = fv.err + fv.mag() * self.probability_err(q, k);
         let fact = Fact::smooth(fv.lo.min(0.0), fv.hi.max(0.0), err);
@@ -183,22 +190,23 @@ impl Draw<'_> {
     fn attention_grad(&mut self) -> Option<NodeId> {
         let [q, k, v, low, high] = self.attention_operands()?;
         let shape = self.shape(q);
-        let y = self.with_shape(&shape, None)?;
         let dy = self.with_shape(&shape, None)?;
-        let mut small = [q, k, v, y, dy];
+        let [lse, delta] =
+            [self.with_shape(&shape[..2], Some(DType::F32))?, self.with_shape(&shape[..2], Some(DType::F32))?];
+        let mut small = [q, k, v, dy, lse, delta];
         for x in &mut small {
             *x = self.tame(*x, 0.5)?;
         }
-        let [q, k, v, y, dy] = small;
+        let [q, k, v, dy, lse, delta] = small;
         let by = self.rng.pick(&AttentionOperand::ALL);
-        // dp - delta is at most D / 2, probabilities of a row sum to 1, and at most T H rows are added.
+        // dp - delta is at most (D + 2) / 4, probabilities are at most exp((D + 4) / 8) < 3, and at most T H or S are added.
         let (t, h, d) = (self.max_of(&shape[0]), self.max_of(&shape[1]), self.max_of(&shape[2]));
-        let size = 0.5 * d * t * h;
+        let size = 3.0 * d * (t * h).max(self.max_of(&self.shape(k)[0]));
         // Every operand enters as a factor of at most 1/2, so its error counts twice its share.
         let carried: f64 = small.iter().map(|&x| 2.0 * self.fact(x).err).sum();
         let err = size * (self.probability_err(q, k) + carried + d);
         let op = Composite::AttentionGrad { scale: Scalar::F(0.5), by };
-        self.emit(Op::Composite(op), &[q, k, v, low, high, y, dy], Fact::smooth(-size, size, err))
+        self.emit(Op::Composite(op), &[q, k, v, dy, low, high, lse, delta], Fact::smooth(-size, size, err))
     }
 
     fn cross_entropy(&mut self) -> Option<NodeId> {

@@ -22,6 +22,7 @@ use crate::scope::ModelError;
 use crate::tap::TapLevel;
 use enel_autodiff::{GRAD, differentiate};
 use enel_ir::{Graph, InputKind, Node, NodeId, Op, TensorType, verify};
+use enel_passes::hoist;
 
 /// A graph of a training step, and the weights that learn in it.
 #[derive(Clone, Debug)]
@@ -44,7 +45,7 @@ pub fn micro_step_graph(config: &EnelConfig, train: &TrainConfig, bounds: &Bound
 /// `forward` with an output [`names::LOSS`], as a micro-step that learns the weights `learns` accepts.
 ///
 /// # Errors
-/// [`ModelError::Autodiff`] when the loss does not depend on one of them.
+/// [`ModelError::Autodiff`] when the loss does not depend on one of them; [`ModelError::Pass`] by a defect.
 pub fn accumulating(forward: &Graph, learns: &dyn Fn(&str) -> bool) -> Result<MicroStep, ModelError> {
     let weights: Vec<(String, TensorType)> = forward
         .inputs()
@@ -52,8 +53,8 @@ pub fn accumulating(forward: &Graph, learns: &dyn Fn(&str) -> bool) -> Result<Mi
         .map(|(id, name, _)| (name.to_owned(), forward.ty(id).clone()))
         .collect();
     let is_weight = |name: &str| weights.iter().any(|(weight, _)| weight == name);
-    let verified = verify(forward).map_err(first_fault)?;
-    let derived = differentiate(verified, names::LOSS, &is_weight)?;
+    let hoisted = hoist(verify(forward).map_err(first_fault)?)?;
+    let derived = differentiate(verify(&hoisted).map_err(first_fault)?, names::LOSS, &is_weight)?;
     let graph = with_states(&derived, &is_weight)?;
     verify(&graph).map_err(first_fault)?;
     Ok(MicroStep { graph, weights })
