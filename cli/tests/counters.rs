@@ -49,7 +49,7 @@ fn kernels_execute_and_move_what_they_did() {
     let mut changed = Vec::new();
     for (name, mode, size, fill) in CASES {
         let graph = source::read_graph(&root().join(format!("tests/graphs/{name}.tir"))).unwrap();
-        let config = FrontConfig { mode, passes: Passes::AllBut(vec![]) };
+        let config = FrontConfig { mode, passes: Passes::AllBut(vec![]), memory: None };
         let bundle = Arc::new(device::build(&[&graph], &config, &[Arch::COMPUTE_80]).unwrap());
         let plan = &bundle.plans[0];
         let symbols: Vec<i64> = plan.symbols.iter().map(|s| size.clamp(s.min, s.max)).collect();

@@ -123,7 +123,7 @@ fn a_device_that_is_lost_leaves_the_call_that_lost_it() {
 fn bundle(targets: &[Arch]) -> Bundle {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/graphs/lga.tir");
     let graph = source::read_graph(&path).unwrap();
-    let config = FrontConfig { mode: Mode::F32, passes: Passes::AllBut(vec![]) };
+    let config = FrontConfig { mode: Mode::F32, passes: Passes::AllBut(vec![]), memory: None };
     device::build(&[&graph], &config, targets).unwrap()
 }
 

@@ -82,7 +82,7 @@ fn bundles() -> Vec<Vec<u8>> {
     let mut seeds = vec![unseal(&sample), sample];
     for text in graphs() {
         let graph = enel_ir::parse(&String::from_utf8_lossy(&text)).expect("graphs of tests parse");
-        let config = FrontConfig { mode: Mode::F32, passes: Passes::all() };
+        let config = FrontConfig { mode: Mode::F32, passes: Passes::all(), memory: None };
         let compiled = compile(&[&graph], &config).expect("graphs of tests compile");
         let (plans, kernels) = (compiled.plans, compiled.kernels);
         let bundle = Bundle { mode: "f32".to_owned(), plans, kernels, ..Bundle::default() };

@@ -40,7 +40,7 @@ fn configs() -> Vec<FrontConfig> {
     let mut list = Vec::new();
     for mode in [Mode::F32, Mode::Bf16] {
         for passes in [Passes::None, Passes::all()] {
-            list.push(FrontConfig { mode, passes });
+            list.push(FrontConfig { mode, passes, memory: None });
         }
     }
     list

@@ -7,7 +7,7 @@ use enel_model::{Bounds, EnelConfig, Extent, Goal, TapLevel, decode_graph, embed
 use enel_passes::{Mode, Passes};
 
 fn config(off: &[&str]) -> FrontConfig {
-    FrontConfig { mode: Mode::F32, passes: Passes::AllBut(off.iter().map(|s| (*s).to_owned()).collect()) }
+    FrontConfig { mode: Mode::F32, passes: Passes::AllBut(off.iter().map(|s| (*s).to_owned()).collect()), memory: None }
 }
 
 /// GFLOP of one run, and the number of kernel calls.
@@ -69,7 +69,7 @@ fn the_tiny_model_lowers_in_every_mode() {
     let decode = decode_graph(&config_tiny.llama, &Bounds::default()).unwrap();
     for mode in [Mode::F32, Mode::Bf16] {
         for passes in [Passes::None, Passes::all()] {
-            checked(&compile(&[&prefill, &step, &decode], &FrontConfig { mode, passes }).unwrap());
+            checked(&compile(&[&prefill, &step, &decode], &FrontConfig { mode, passes, memory: None }).unwrap());
         }
     }
 }

@@ -50,7 +50,7 @@ fn cloud(batch: usize, points: usize) -> Tensor {
 /// Runs `graph` everywhere and compares all outputs, states included.
 fn check(graph: &Graph, symbols: &[i64], inputs: &Tensors, devices: &[&str]) {
     for mode in [Mode::F32, Mode::Bf16] {
-        let config = FrontConfig { mode, passes: Passes::all() };
+        let config = FrontConfig { mode, passes: Passes::all(), memory: None };
         let evaluate = |graph: &Graph, rounding: Rounding<'_>| {
             run(&Run { graph: verify(graph).unwrap(), symbols, inputs, rounding, keep: &[] }).unwrap().outputs
         };

@@ -27,7 +27,7 @@ fn faults(preset: &str, mode: Mode, targets: &[Arch]) -> Vec<String> {
     let prefill = prefill_graph(&config, &bounds).unwrap();
     let step = step_graph(&config.llama, &bounds, Goal::LastLogits).unwrap();
     let decode = decode_graph(&config.llama, &bounds).unwrap();
-    let front = FrontConfig { mode, passes: Passes::all() };
+    let front = FrontConfig { mode, passes: Passes::all(), memory: None };
     let mut bundle = bundle(compile(&[&embed, &prefill, &step, &decode], &front).unwrap(), "f32");
     let results = forge(&mut bundle, targets, compiler).unwrap();
     println!("{preset} {mode:?}: {} kernels, {} compilations", bundle.kernels.len(), results.len());

@@ -27,7 +27,8 @@ fn agree(name: &str, seed: u64, a: &Tensor, b: &Tensor) {
 fn passes_keep_the_meaning_of_random_graphs() {
     for seed in SEEDS {
         let (graph, bindings) = random_graph(seed, &RandomConfig::default());
-        let passed = divide(&graph, &FrontConfig { mode: Mode::F32, passes: Passes::all() }).unwrap().graph;
+        let passed =
+            divide(&graph, &FrontConfig { mode: Mode::F32, passes: Passes::all(), memory: None }).unwrap().graph;
         for symbols in &bindings {
             let inputs = random_inputs(&graph, symbols, seed).unwrap();
             let (before, after) = (outputs(&graph, symbols, &inputs), outputs(&passed, symbols, &inputs));
@@ -44,7 +45,7 @@ fn random_graphs_lower_to_plans_that_hold_together() {
         let (graph, bindings) = random_graph(seed, &RandomConfig::default());
         for mode in [Mode::F32, Mode::Bf16] {
             for passes in [Passes::None, Passes::all()] {
-                let compiled = compile(&[&graph], &FrontConfig { mode, passes: passes.clone() }).unwrap();
+                let compiled = compile(&[&graph], &FrontConfig { mode, passes: passes.clone(), memory: None }).unwrap();
                 for kernel in &compiled.kernels {
                     let faults = kernel.descs().try_for_each(check_desc);
                     assert!(faults.is_ok(), "seed {seed}, {passes:?}: {faults:?}\n{graph}");
@@ -103,7 +104,7 @@ fn long_chains_compile_without_deep_recursion_or_doubling() {
     for link in links {
         let graph = chain(3000, link);
         for passes in [Passes::None, Passes::all()] {
-            let compiled = compile(&[&graph], &FrontConfig { mode: Mode::F32, passes }).unwrap();
+            let compiled = compile(&[&graph], &FrontConfig { mode: Mode::F32, passes, memory: None }).unwrap();
             check_plan(&compiled.plans[0], &compiled.kernels).unwrap();
         }
     }

@@ -47,7 +47,7 @@ fn close(a: &Tensor, b: &Tensor) -> bool {
 
 fn divided(off: &[&str]) -> Divided {
     let passes = Passes::AllBut(off.iter().map(|s| (*s).to_owned()).collect());
-    divide(&lga(), &FrontConfig { mode: Mode::F32, passes }).unwrap()
+    divide(&lga(), &FrontConfig { mode: Mode::F32, passes, memory: None }).unwrap()
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn every_rewrite_keeps_the_meaning_of_an_lga_stage() {
 /// Launches, GFLOP and program instructions of a graph with some rewrites off.
 fn cost(graph: &Graph, off: &[&str]) -> (usize, u64, usize) {
     let passes = Passes::AllBut(off.iter().map(|s| (*s).to_owned()).collect());
-    let compiled = compile(&[graph], &FrontConfig { mode: Mode::F32, passes }).unwrap();
+    let compiled = compile(&[graph], &FrontConfig { mode: Mode::F32, passes, memory: None }).unwrap();
     let plan = &compiled.plans[0];
     let symbols: Vec<i64> = plan.symbols.iter().map(|s| s.max).collect();
     let (mut flop, mut instrs) = (0, 0);
@@ -102,7 +102,7 @@ fn switching_a_rewrite_off_changes_the_cost_and_not_the_result() {
         for graph in &graphs {
             let symbols: Vec<i64> = graph.symbols.iter().map(|s| s.max.min(4)).collect();
             let passes = Passes::AllBut(vec![row.name.to_owned()]);
-            let without = divide(graph, &FrontConfig { mode: Mode::F32, passes }).unwrap().graph;
+            let without = divide(graph, &FrontConfig { mode: Mode::F32, passes, memory: None }).unwrap().graph;
             let (a, b) = (outputs(graph, &symbols), outputs(&without, &symbols));
             assert!(a.iter().all(|(name, t)| close(t, &b[name])), "{} without {}", graph.name(), row.name);
         }
@@ -121,7 +121,7 @@ fn equal_updates_of_two_states_stay_after_their_last_readers() {
   return y = %y, a = %zero updates %a, b = %again updates %b
 }"#;
     let graph = parse(text).unwrap();
-    let passed = divide(&graph, &FrontConfig { mode: Mode::F32, passes: Passes::all() }).unwrap().graph;
+    let passed = divide(&graph, &FrontConfig { mode: Mode::F32, passes: Passes::all(), memory: None }).unwrap().graph;
     let updates: BTreeSet<NodeId> = passed.outputs().iter().filter(|o| o.updates.is_some()).map(|o| o.value).collect();
     assert_eq!(updates.len(), 2, "{passed}");
 }
@@ -136,6 +136,6 @@ fn a_copy_of_a_state_is_read_and_not_the_state_after_its_update() {
   return late = %late, a = %new updates %a
 }"#;
     let graph = parse(text).unwrap();
-    let passed = divide(&graph, &FrontConfig { mode: Mode::F32, passes: Passes::all() }).unwrap().graph;
+    let passed = divide(&graph, &FrontConfig { mode: Mode::F32, passes: Passes::all(), memory: None }).unwrap().graph;
     assert_eq!(outputs(&graph, &[]), outputs(&passed, &[]));
 }

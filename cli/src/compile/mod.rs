@@ -10,7 +10,7 @@ pub mod verify;
 
 use clap::{Args, ValueEnum};
 use enel_lower::FrontConfig;
-use enel_passes::{Mode, Passes, REWRITES};
+use enel_passes::{Memory, Mode, Passes, REWRITES};
 
 /// Numeric mode on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,6 +51,29 @@ pub struct FrontArgs {
     /// Rewrites to leave out, by name (see `inspect --rewrites`).
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub without: Vec<String>,
+    /// What temporaries may take together at the largest sizes, such as 20G or 512M: values that wait long and cost little are
+    /// computed twice until they fit.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub memory: Option<u64>,
+}
+
+/// Bytes of a size such as `20G`, `512M`, `64K` or `1000`: powers of 1024.
+///
+/// # Errors
+/// What is no such size.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(format!("`{text}` is no size; write 20G, 512M, 64K or a number of bytes")),
+    };
+    let wrong = || format!("`{text}` is no size; write 20G, 512M, 64K or a number of bytes");
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
 impl FrontArgs {
@@ -69,6 +92,7 @@ impl FrontArgs {
             PassesArg::None => Passes::None,
             PassesArg::All => Passes::AllBut(self.without.clone()),
         };
-        Ok(FrontConfig { mode: self.mode.into(), passes })
+        let memory = self.memory.map(|bytes| Memory { bytes });
+        Ok(FrontConfig { mode: self.mode.into(), passes, memory })
     }
 }

@@ -24,7 +24,7 @@ impl Engine {
     pub fn open(graphs: &[&Graph], mode: Mode, device: &str) -> Result<Engine> {
         let device = Device::open(device).with_context(|| format!("cannot open device `{device}`"))?;
         let targets = device::targets(&device);
-        let bundle = device::build(graphs, &FrontConfig { mode, passes: Passes::all() }, &targets)?;
+        let bundle = device::build(graphs, &FrontConfig { mode, passes: Passes::all(), memory: None }, &targets)?;
         let session = Session::new(Arc::new(bundle), device)?;
         Ok(Engine { session })
     }

@@ -84,6 +84,13 @@ fn is_gather_of(graph: &Graph, user: NodeId, id: NodeId) -> bool {
     matches!(node.op, Op::Gather { .. }) && node.operands[0] == id
 }
 
+fn is_narrowed_state(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let of_state =
+        |o: NodeId| matches!(graph.node(o).op, Op::Input { kind: InputKind::State, .. }) && graph.ty(o).rank() >= 2;
+    matches!(node.op, Op::Cast { to: DType::BF16 | DType::F16 }) && of_state(node.operands[0])
+}
+
 fn is_leaf(op: &Op) -> bool {
     op.class() == Class::Leaf
 }
@@ -254,9 +261,11 @@ impl<'g> Maker<'g> {
             let readers = self.users[id].len() as u32;
             let too_long = work.cost > PROGRAM_LIMIT || work.depth > DEPTH_LIMIT;
             let too_often = readers >= 2 && work.cost.saturating_mul(readers - 1) > RECOMPUTE_LIMIT;
+            // A narrow copy of what lasts is made once: contractions would narrow it for each of their tiles.
+            let narrowed = is_narrowed_state(self.graph, id) && readers >= 1;
             let spread = work.costly && self.users[id].iter().any(|&u| self.repeats(u, id));
             let bound = self.weight_only[id] && self.leaves_binding(id) && !work.view;
-            if !fuse || too_long || too_often || spread || bound {
+            if !fuse || too_long || too_often || spread || bound || narrowed {
                 self.close(id, None, None);
             } else {
                 unstored[id] = work;
@@ -292,9 +301,8 @@ impl<'g> Maker<'g> {
                 (Op::Input { kind: InputKind::Weight, .. }, _) => {
                     Some(if low && extents >= 2 { DType::BF16 } else { ty.dtype })
                 }
-                (Op::Input { kind: InputKind::State, .. }, _) => {
-                    Some(if low && !is_shown(graph, id) { DType::BF16 } else { ty.dtype })
-                }
+                // What lasts keeps the digits it was declared with: a sum over steps would lose them.
+                (Op::Input { kind: InputKind::State, .. }, _) => Some(ty.dtype),
                 (_, Some(group)) => {
                     let statistics = group.anchor.is_some_and(|a| is_statistic(&graph.node(a).op));
                     // Differences of gathered rows cancel: rows computed to be gathered keep all their digits.
@@ -332,12 +340,6 @@ impl<'g> Maker<'g> {
     }
 }
 
-/// True when the next value of `state` is also a plain output, which keeps its declared dtype.
-fn is_shown(graph: &Graph, state: NodeId) -> bool {
-    let next = graph.outputs().iter().find(|o| o.updates == Some(state)).map(|o| o.value);
-    graph.outputs().iter().any(|o| o.updates.is_none() && Some(o.value) == next)
-}
-
 /// A tied output and its state share a buffer, so they share a storage dtype.
 fn tie_states(graph: &Graph, storage: &mut IdMap<Option<DType>>) {
     for output in graph.outputs() {
@@ -358,16 +360,29 @@ fn tie_states(graph: &Graph, storage: &mut IdMap<Option<DType>>) {
     }
 }
 
-/// Nodes geometry depends on: everything above an index op, and index results themselves.
+/// Nodes that choose places: what index ops compare, what is used as an index or range, what is shown as an integer, and
+/// everything those are computed from. Sums of products end the walk: they are close on every device, not equal.
 fn exact_nodes(graph: &Graph) -> IdMap<bool> {
     let mut exact = IdMap::filled(graph, false);
+    for output in graph.outputs().iter().filter(|o| !graph.ty(o.value).dtype.is_float()) {
+        exact[output.value] = true;
+    }
     for id in graph.ids().rev() {
         let node = graph.node(id);
-        let discrete = node.op.class() == Class::Index || (!node.ty.dtype.is_float() && !is_leaf(&node.op));
-        if exact[id] || discrete {
-            for &operand in &node.operands {
-                exact[operand] = true;
-            }
+        let sums = matches!(node.op.class(), Class::Contract)
+            || matches!(
+                node.op,
+                Op::Composite(
+                    Composite::Attention { .. } | Composite::AttentionLse { .. } | Composite::AttentionGrad { .. }
+                )
+            );
+        for &operand in &node.operands {
+            let chooses = match &node.op {
+                Op::Gather { .. } | Op::Scatter { .. } => operand == node.operands[1],
+                op if op.class() == Class::Index => true,
+                _ => sums && !graph.ty(operand).dtype.is_float(),
+            };
+            exact[operand] |= chooses || (exact[id] && !sums);
         }
     }
     exact

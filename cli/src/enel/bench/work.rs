@@ -67,8 +67,11 @@ pub(super) fn prepare(args: &BenchArgs) -> Result<Workload> {
     let device = Device::open(&args.device).with_context(|| format!("cannot open device `{}`", args.device))?;
     eprintln!("compiling for {}", device.name());
     let targets = device::targets(&device);
-    let bundle =
-        device::build(&graphs.iter().collect::<Vec<_>>(), &FrontConfig { mode, passes: Passes::all() }, &targets)?;
+    let bundle = device::build(
+        &graphs.iter().collect::<Vec<_>>(),
+        &FrontConfig { mode, passes: Passes::all(), memory: None },
+        &targets,
+    )?;
     let mut session = Session::new(Arc::new(bundle), device)?;
     let noise = Noise::new(&graphs);
     session.bind(&noise)?;

@@ -21,7 +21,7 @@ use crate::names;
 use crate::scope::ModelError;
 use crate::tap::TapLevel;
 use enel_autodiff::{GRAD, differentiate};
-use enel_ir::{Graph, InputKind, Node, NodeId, Op, TensorType, verify};
+use enel_ir::{DType, Graph, InputKind, Node, NodeId, Op, TensorType, verify};
 use enel_passes::hoist;
 
 /// A graph of a training step, and the weights that learn in it.
@@ -50,7 +50,7 @@ pub fn accumulating(forward: &Graph, learns: &dyn Fn(&str) -> bool) -> Result<Mi
     let weights: Vec<(String, TensorType)> = forward
         .inputs()
         .filter(|(_, name, kind)| *kind == InputKind::Weight && learns(name))
-        .map(|(id, name, _)| (name.to_owned(), forward.ty(id).clone()))
+        .map(|(id, name, _)| (name.to_owned(), master(forward.ty(id))))
         .collect();
     let is_weight = |name: &str| weights.iter().any(|(weight, _)| weight == name);
     let hoisted = hoist(verify(forward).map_err(first_fault)?)?;
@@ -60,7 +60,16 @@ pub fn accumulating(forward: &Graph, learns: &dyn Fn(&str) -> bool) -> Result<Mi
     Ok(MicroStep { graph, weights })
 }
 
-/// `derived` with weights as states, and each output `grad.NAME` as the update of a state it is added to.
+/// What a weight that learns is stored as, and what its derivatives are added up in: f32, whatever products take it as.
+/// Steps are too small for fewer digits.
+///
+/// **Source** Micikevicius et al. 2018, arXiv:1710.03740, section 3.1.
+fn master(ty: &TensorType) -> TensorType {
+    TensorType::new(DType::F32, ty.shape.clone())
+}
+
+/// `derived` with weights as states, and each output `grad.NAME` as the update of a state it is added to, as soon as it is
+/// there: nothing waits for the end with what it was computed from.
 fn with_states(derived: &Graph, is_weight: &dyn Fn(&str) -> bool) -> Result<Graph, ModelError> {
     let mut graph = Graph::new("micro_step", derived.symbols.clone());
     let mut moved: Vec<NodeId> = Vec::with_capacity(derived.len());
@@ -69,22 +78,24 @@ fn with_states(derived: &Graph, is_weight: &dyn Fn(&str) -> bool) -> Result<Grap
         let operands: Vec<NodeId> = operands.iter().map(|o| moved[o.index()]).collect();
         moved.push(match op {
             Op::Input { name, kind: InputKind::Weight, ty } if is_weight(name) => {
-                graph.input(name, InputKind::State, ty.clone())?
+                let state = graph.input(name, InputKind::State, master(ty))?;
+                if ty.dtype == DType::F32 { state } else { graph.cast(state, ty.dtype)? }
             }
             op => graph.push(op.clone(), &operands)?,
         });
+        let value = moved[id.index()];
+        for output in derived.outputs().iter().filter(|o| o.value == id && o.name.starts_with(GRAD)) {
+            let sum = graph.input(&output.name, InputKind::State, master(derived.ty(id)))?;
+            let next = graph.add(sum, value)?;
+            graph.output_state(&output.name, next, sum);
+        }
     }
     for output in derived.outputs() {
         let value = moved[output.value.index()];
-        match (output.updates, output.name.starts_with(GRAD)) {
-            (Some(state), _) => graph.output_state(&output.name, value, moved[state.index()]),
-            (None, false) => graph.output(&output.name, value),
-            (None, true) => {
-                let ty = graph.ty(value).clone();
-                let sum = graph.input(&output.name, InputKind::State, ty)?;
-                let next = graph.add(sum, value)?;
-                graph.output_state(&output.name, next, sum);
-            }
+        match output.updates {
+            Some(state) => graph.output_state(&output.name, value, moved[state.index()]),
+            None if output.name.starts_with(GRAD) => {}
+            None => graph.output(&output.name, value),
         }
     }
     Ok(graph)
