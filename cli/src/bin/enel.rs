@@ -1,7 +1,7 @@
 //! `enel`: point clouds to text.
 
 use clap::{Parser, Subcommand};
-use enel_cli::enel::{bench, caption, chat, classify, conformance, data, doctor, generate, store};
+use enel_cli::enel::{bench, caption, chat, classify, conformance, data, doctor, generate, plot, store, train};
 use std::process::ExitCode;
 
 /// Describes point clouds in words.
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 #[command(
     version,
     after_help = "Examples:\n  enel caption samples/chair.ply\n  enel data preview samples/chair.ply\n  \
-    enel model fetch smollm2\n  enel chat --model smollm2\n  enel doctor\n  \
+    enel train samples/train/overfit.toml --out runs/overfit\n  enel model fetch smollm2\n  enel chat --model smollm2\n  enel doctor\n  \
     enel conformance fixtures --device cpu"
 )]
 struct Cli {
@@ -25,6 +25,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     Data(data::DataArgs),
     Model(store::ModelCommandArgs),
+    Train(train::TrainArgs),
+    Plot(plot::PlotArgs),
     Bench(bench::BenchArgs),
     Conformance(conformance::ConformanceArgs),
     Doctor(doctor::DoctorArgs),
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::generate(&args),
         Command::Data(args) => data::data(&args),
         Command::Model(args) => store::model(&args),
+        Command::Train(args) => train::train(&args),
+        Command::Plot(args) => plot::plot(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Conformance(args) => conformance::conformance(&args),
         Command::Doctor(args) => doctor::doctor(&args),

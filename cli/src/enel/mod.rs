@@ -21,9 +21,11 @@ pub mod generate;
 pub mod interrupt;
 pub mod model;
 pub mod places;
+pub mod plot;
 pub mod progress;
 pub mod ready;
 pub mod store;
+pub mod train;
 
 /// Checks how a device is written, so that a typing error is bad usage and not a failure.
 ///

@@ -67,7 +67,7 @@ pub fn divide(graph: &Graph, config: &FrontConfig) -> Result<Divided, FrontError
     };
     let all = temp_bytes(&rewritten, &plain)?;
     let mut best = (all, Divided { partition: plain, graph: rewritten.clone() });
-    let mut trial = |asked: u64, best: &mut (u64, Divided)| -> Result<u64, FrontError> {
+    let trial = |asked: u64, best: &mut (u64, Divided)| -> Result<u64, FrontError> {
         let verified = enel_ir::verify(&rewritten).map_err(invalid)?;
         let graph = recompute(verified, config.mode, Memory { bytes: asked })?;
         let partition = partition(enel_ir::verify(&graph).map_err(invalid)?, config.mode, fuse);

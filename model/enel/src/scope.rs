@@ -5,6 +5,7 @@
 
 use crate::config::{Bounds, ConfigError};
 use crate::tap::Taps;
+use crate::train::Adapters;
 use enel_ir::{
     BuildError, Composite, DType, Dim, DimError, Graph, InputKind, NodeId, Op, Scalar, TensorType, VerifyError,
 };
@@ -55,6 +56,17 @@ pub struct Scope {
     storage: DType,
     norms: BatchNorms,
     weights: HashMap<String, NodeId>,
+    adapters: Option<Adapters>,
+    /// Matrices with factors beside them.
+    adapted: HashMap<NodeId, Adapted>,
+}
+
+/// A matrix `[out, in]` with factors beside it.
+#[derive(Clone, Debug)]
+struct Adapted {
+    factors: [String; 2],
+    out: usize,
+    inner: usize,
 }
 
 /// By which statistics batch normalisation normalises.
@@ -74,7 +86,20 @@ const BN_MOMENTUM: f64 = 0.1;
 impl Scope {
     /// Continues `graph`; matrices are stored as `bounds` says.
     pub fn new(graph: Graph, bounds: &Bounds, taps: Taps) -> Scope {
-        Scope { graph, taps, storage: bounds.storage, norms: BatchNorms::Running, weights: HashMap::new() }
+        Scope {
+            graph,
+            taps,
+            storage: bounds.storage,
+            norms: BatchNorms::Running,
+            weights: HashMap::new(),
+            adapters: None,
+            adapted: HashMap::new(),
+        }
+    }
+
+    /// Puts factors beside the matrices declared from here on.
+    pub fn set_adapters(&mut self, adapters: Option<Adapters>) {
+        self.adapters = adapters;
     }
 
     /// Normalises by these statistics from here on.
@@ -104,6 +129,9 @@ impl Scope {
         }
         let id = self.graph.input(name, InputKind::Weight, ty)?;
         self.weights.insert(name.to_owned(), id);
+        if let (&[out, inner], Some(factors)) = (shape, self.adapters.as_ref().and_then(|a| a.of(name))) {
+            self.adapted.insert(id, Adapted { factors, out, inner });
+        }
         Ok(id)
     }
 
@@ -122,8 +150,29 @@ impl Scope {
     pub fn matmul(&mut self, x: NodeId, matrix: NodeId) -> Made {
         let x = self.stored(x)?;
         let rows = &"abcdefgh"[..self.graph.ty(x).rank().saturating_sub(1).min(8)];
-        let y = self.graph.contract(&format!("{rows}i,oi->{rows}o"), x, matrix)?;
-        self.stored(y)
+        let spec = format!("{rows}i,oi->{rows}o");
+        let y = self.graph.contract(&spec, x, matrix)?;
+        match self.adapted.get(&matrix).cloned() {
+            None => self.stored(y),
+            Some(adapted) => {
+                let beside = self.beside(x, &spec, &adapted)?;
+                let y = self.graph.add(y, beside)?;
+                self.stored(y)
+            }
+        }
+    }
+
+    /// `(alpha / rank) B A x`.
+    fn beside(&mut self, x: NodeId, spec: &str, adapted: &Adapted) -> Made {
+        let Some((rank, scale)) = self.adapters.as_ref().map(|a| (a.rank, a.scale())) else { return Ok(x) };
+        let [a, b] = &adapted.factors;
+        let a = self.weight(a, &[rank, adapted.inner])?;
+        let b = self.weight(b, &[adapted.out, rank])?;
+        let low = self.graph.contract(spec, x, a)?;
+        let low = self.stored(low)?;
+        let y = self.graph.contract(spec, low, b)?;
+        let scale = self.graph.splat(Scalar::F(scale), TensorType::new(self.graph.ty(y).dtype, vec![]))?;
+        Ok(self.graph.mul(y, scale)?)
     }
 
     /// A convolution of width 1: the matrix is stored with trailing axes of extent 1.

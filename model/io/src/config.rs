@@ -101,6 +101,9 @@ pub struct PointConfig {
     pub num_stages: usize,
     /// Hidden channels of the projector, between the last stage and the decoder.
     pub projection_hidden_dim: Vec<usize>,
+    /// Points of a cloud it was trained on; 8 for each of `input_points` unless stated, as released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_points: Option<usize>,
     /// Whether marks stand around the point tokens.
     #[serde(default = "default_true")]
     pub mm_use_point_start_end: bool,
@@ -156,6 +159,7 @@ impl ReleasedPoint {
             input_points: 1024,
             num_stages: default_stages(),
             projection_hidden_dim: vec![1024, 2048],
+            n_points: None,
             mm_use_point_start_end: self.mm_use_point_start_end,
             default_point_patch_token: self.patch,
             default_point_start_token: self.start,
@@ -304,7 +308,8 @@ impl PointConfig {
     }
 
     fn fault(&self, vocab_size: usize) -> Option<(&'static str, String, String)> {
-        let sizes = [("embed_dim", self.embed_dim), ("group_size", self.group_size)];
+        let n_points = self.n_points.unwrap_or(1);
+        let sizes = [("embed_dim", self.embed_dim), ("group_size", self.group_size), ("n_points", n_points)];
         if let Some((key, value)) = sizes.into_iter().find(|&(_, value)| !is_size(value)) {
             return Some((key, value.to_string(), "1 to 2^31".to_owned()));
         }

@@ -88,6 +88,11 @@ impl Ending {
         Ending::ALL.into_iter().find(|ending| ending.text.eq_ignore_ascii_case(found))
     }
 
+    /// The ending, without its dot.
+    pub fn text(self) -> &'static str {
+        self.text
+    }
+
     /// True when files of a folder that are called so are clouds or meshes; false where notes are called so too.
     pub fn is_distinct(self) -> bool {
         self.tells != Tells::FormatOfClouds

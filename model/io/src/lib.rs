@@ -37,7 +37,7 @@ pub use kind::{Ending, FileKind, Tells};
 pub use note::Note;
 pub use prepare::{PrepareConfig, PrepareError, PrepareReport, Prepared, pc_norm, prepare};
 pub use random::SplitMix64;
-pub use replace::{create_dir_atomic, write_atomic};
+pub use replace::{create_dir_atomic, sync_dir, write_atomic};
 pub use safetensors::Dtype;
 pub use torch::TorchError;
 pub use weights::{TensorView, Weights, WeightsError};

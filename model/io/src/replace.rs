@@ -36,6 +36,16 @@ pub fn create_dir_atomic<E: From<io::Error>>(path: &Path, body: impl FnOnce(&Pat
     let filled = scratch.path().join("filled");
     std::fs::create_dir(&filled)?;
     body(&filled)?;
+    sync_dir(&filled)?;
     std::fs::rename(&filled, path)?;
+    sync_dir(parent)?;
     Ok(())
+}
+
+/// Makes sure that the names inside a folder last, where the system can.
+///
+/// # Errors
+/// What the system says.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { std::fs::File::open(path)?.sync_all() } else { Ok(()) }
 }

@@ -20,3 +20,6 @@ mod tokenizer;
 pub use philox::philox4x32;
 pub use stream::DecodeStream;
 pub use tokenizer::{Tokenizer, TokenizerError};
+
+/// A small SentencePiece vocabulary with LLaMA's settings, for models that have none of their own.
+pub const TINY_MODEL: &[u8] = include_bytes!("../assets/tiny.model");

@@ -12,14 +12,12 @@ use enel_io::{Weights, config};
 use enel_ir::Graph;
 use enel_model::{EnelConfig, Extent, LlamaConfig, PRESETS, PointConfig, Vocabulary};
 use enel_runtime::WeightSource;
-use enel_text::Tokenizer;
 use enel_text::chat::PointBlock;
 use enel_text::spm::SpmModel;
+use enel_text::{TINY_MODEL, Tokenizer};
 use std::path::{Path, PathBuf};
 use weights::{Checkpoint, random_weights, weight_shapes};
 
-/// The vocabulary of presets, which have none of their own.
-const TINY_VOCABULARY: &[u8] = include_bytes!("../../../../model/text/assets/tiny.model");
 /// Random weights beyond this many are refused: they teach nothing and take 4 B each.
 const MAX_RANDOM_PARAMS: usize = 200_000_000;
 /// Points of a cloud for each point of `input_points`, which the configuration of a folder states; the released model
@@ -83,7 +81,7 @@ impl Model {
         if let Some(points) = points {
             config.point.n_points = Extent::fixed(points);
         }
-        let tokenizer = Tokenizer::from_spm(SpmModel::parse(TINY_VOCABULARY).context("the built-in vocabulary")?);
+        let tokenizer = Tokenizer::from_spm(SpmModel::parse(TINY_MODEL).context("the built-in vocabulary")?);
         let parts = Parts { llama: config.llama.clone(), tokenizer, max_positions: PRESET_POSITIONS, checkpoint: None };
         with_clouds(name, parts, config, PointBlock::new(0))
     }
@@ -178,7 +176,9 @@ fn from_dir(name: &str, dir: &Path, points: Option<usize>) -> Result<Model> {
     let Some(point) = &stated.point_backbone_config else { return text_only(name, parts) };
     let config = EnelConfig {
         point: PointConfig {
-            n_points: Extent::fixed(points.unwrap_or(point.input_points.saturating_mul(POINTS_PER_INPUT))),
+            n_points: Extent::fixed(
+                points.or(point.n_points).unwrap_or(point.input_points.saturating_mul(POINTS_PER_INPUT)),
+            ),
             point_dims: point.point_dims,
             input_points: point.input_points,
             embed_dim: point.embed_dim,

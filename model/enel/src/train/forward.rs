@@ -83,6 +83,7 @@ pub fn training_graph(
     let extents = Extents { clouds, points, tokens };
     let mut scope = Scope::new(Graph::new("train", symbols), bounds, Taps::new(taps));
     scope.set_batch_norms(train.batch_norms);
+    scope.set_adapters(train.trainable.adapters.clone());
     let scope_ref = &mut scope;
     let shape = vec![extents.clouds.clone(), extents.points.clone(), dim(config.point.point_dims)];
     let points = scope_ref.graph.input(names::POINTS, InputKind::Data, TensorType::new(DType::F32, shape))?;

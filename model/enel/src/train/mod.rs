@@ -14,7 +14,7 @@ pub use forward::{TrainConfig, training_graph};
 pub use losses::{Nearest, chamfer, nearest};
 pub use objective::{Contrast, Distillation, Masked, Objective, PositionCode, Prediction, Tap, Target, TargetGradient};
 pub use optimizer::{FIRST, Optimizer, SECOND, STEP, Schedule, apply_graph};
-pub use trainable::{EmbeddingRows, Trainable};
+pub use trainable::{ADAPTER_A, ADAPTER_B, Adapters, EmbeddingRows, Trainable};
 
 use crate::config::{Bounds, EnelConfig};
 use crate::names;
@@ -29,7 +29,7 @@ use enel_passes::hoist;
 pub struct MicroStep {
     /// Outputs the loss and its terms; updates running statistics and the states `grad.NAME`.
     pub graph: Graph,
-    /// Name and type of every weight that learns: a state here, read only.
+    /// Name and type of every weight that learns: a state here, read only, f32 whatever the graph computes in.
     pub weights: Vec<(String, TensorType)>,
 }
 
@@ -55,9 +55,16 @@ pub fn accumulating(forward: &Graph, learns: &dyn Fn(&str) -> bool) -> Result<Mi
     let is_weight = |name: &str| weights.iter().any(|(weight, _)| weight == name);
     let hoisted = hoist(verify(forward).map_err(first_fault)?)?;
     let derived = differentiate(verify(&hoisted).map_err(first_fault)?, names::LOSS, &is_weight)?;
-    let graph = with_states(&derived, &is_weight)?;
-    verify(&graph).map_err(first_fault)?;
+    let graph = with_states("micro_step", &derived, &is_weight)?;
     Ok(MicroStep { graph, weights })
+}
+
+/// `forward`, called `name`, which reads the weights `is_state` accepts where a micro-step keeps them: as states.
+///
+/// # Errors
+/// [`ModelError::Malformed`] for a graph that breaks a rule.
+pub fn reading(name: &str, forward: &Graph, is_state: &dyn Fn(&str) -> bool) -> Result<Graph, ModelError> {
+    with_states(name, forward, is_state)
 }
 
 /// What a weight that learns is stored as, and what its derivatives are added up in: f32, whatever products take it as.
@@ -70,14 +77,14 @@ fn master(ty: &TensorType) -> TensorType {
 
 /// `derived` with weights as states, and each output `grad.NAME` as the update of a state it is added to, as soon as it is
 /// there: nothing waits for the end with what it was computed from.
-fn with_states(derived: &Graph, is_weight: &dyn Fn(&str) -> bool) -> Result<Graph, ModelError> {
-    let mut graph = Graph::new("micro_step", derived.symbols.clone());
+fn with_states(name: &str, derived: &Graph, is_state: &dyn Fn(&str) -> bool) -> Result<Graph, ModelError> {
+    let mut graph = Graph::new(name, derived.symbols.clone());
     let mut moved: Vec<NodeId> = Vec::with_capacity(derived.len());
     for id in derived.ids() {
         let Node { op, operands, .. } = derived.node(id);
         let operands: Vec<NodeId> = operands.iter().map(|o| moved[o.index()]).collect();
         moved.push(match op {
-            Op::Input { name, kind: InputKind::Weight, ty } if is_weight(name) => {
+            Op::Input { name, kind: InputKind::Weight, ty } if is_state(name) => {
                 let state = graph.input(name, InputKind::State, master(ty))?;
                 if ty.dtype == DType::F32 { state } else { graph.cast(state, ty.dtype)? }
             }
@@ -98,6 +105,7 @@ fn with_states(derived: &Graph, is_weight: &dyn Fn(&str) -> bool) -> Result<Grap
             None => graph.output(&output.name, value),
         }
     }
+    verify(&graph).map_err(first_fault)?;
     Ok(graph)
 }
 

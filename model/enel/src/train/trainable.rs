@@ -9,19 +9,53 @@ pub enum EmbeddingRows {
     Only(Vec<i32>),
 }
 
+/// Small factors beside fixed matrices: `y = W x + (alpha / rank) B A x`, where A and B learn.
+///
+/// **Source** Hu et al. 2021, arXiv:2106.09685, section 4.1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adapters {
+    /// Patterns of names of matrices, in which `*` is any text.
+    pub patterns: Vec<String>,
+    /// Rows of A and columns of B.
+    pub rank: usize,
+    /// What the product is multiplied by, times the rank.
+    pub alpha: f64,
+}
+
+/// How the name of the factor `A: [rank, in]` ends, in the place of `.weight`.
+pub const ADAPTER_A: &str = ".lora_A.weight";
+/// How the name of the factor `B: [out, rank]` ends.
+pub const ADAPTER_B: &str = ".lora_B.weight";
+
+impl Adapters {
+    /// The names of both factors of the matrix `name`, if it has any.
+    pub fn of(&self, name: &str) -> Option<[String; 2]> {
+        let stem = name.strip_suffix(".weight")?;
+        let has = self.patterns.iter().any(|pattern| fits(pattern, name));
+        has.then(|| [ADAPTER_A, ADAPTER_B].map(|end| format!("{stem}{end}")))
+    }
+
+    /// What a product of both factors is multiplied by.
+    pub fn scale(&self) -> f64 {
+        self.alpha / self.rank as f64
+    }
+}
+
 /// A set of weights.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Trainable {
     /// Patterns of names, in which `*` is any text; a weight learns when one of them fits.
     pub patterns: Vec<String>,
     /// Rows of the embedding table that learn, if it does.
     pub embedding_rows: EmbeddingRows,
+    /// Factors that learn beside matrices.
+    pub adapters: Option<Adapters>,
 }
 
 impl Trainable {
     /// Everything: the second stage.
     pub fn all() -> Trainable {
-        Trainable { patterns: vec!["*".to_owned()], embedding_rows: EmbeddingRows::All }
+        Trainable { patterns: vec!["*".to_owned()], embedding_rows: EmbeddingRows::All, adapters: None }
     }
 
     /// The first stage: token embedding, projector, heads, the first `n_layers` of the decoder, and the embeddings of
@@ -41,12 +75,15 @@ impl Trainable {
         Trainable {
             patterns: fixed.iter().map(|&name| name.to_owned()).chain(layers).collect(),
             embedding_rows: EmbeddingRows::Only(marks.to_vec()),
+            adapters: None,
         }
     }
 
     /// True when the weight called `name` learns. Running statistics never do.
     pub fn has(&self, name: &str) -> bool {
-        self.patterns.iter().any(|pattern| fits(pattern, name))
+        let is_factor = [ADAPTER_A, ADAPTER_B].iter().any(|end| name.ends_with(end));
+        let learns = self.patterns.iter().any(|pattern| fits(pattern, name));
+        learns || (is_factor && self.adapters.is_some())
     }
 }
 
@@ -74,6 +111,15 @@ mod tests {
         ] {
             assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn adapters_learn_and_their_matrices_do_not() {
+        let adapters = Adapters { patterns: vec!["*_proj.weight".to_owned()], rank: 4, alpha: 8.0 };
+        assert_eq!(adapters.of("a.q_proj.weight").unwrap(), ["a.q_proj.lora_A.weight", "a.q_proj.lora_B.weight"]);
+        assert_eq!(adapters.of("a.norm.weight"), None);
+        let set = Trainable { patterns: vec![], adapters: Some(adapters), ..Trainable::all() };
+        assert!(set.has("a.q_proj.lora_A.weight") && !set.has("a.q_proj.weight"));
     }
 
     #[test]
