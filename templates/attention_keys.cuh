@@ -8,7 +8,7 @@
     float* sums = ms + WARPS;
     float* os = sums + WARPS;
     const float minus_inf = __int_as_float(0xff800000);
-    const int tid = (int)threadIdx.x, warp = tid / 32, lane = tid % 32;
+    const int tid = thread_index(), warp = tid / 32, lane = tid % 32;
     const int h = (int)(item % HEADS), g = h * GROUPS / HEADS;
     const idx t = (idx)(item / HEADS), n_keys = keys_size(a);
     const long long low_t = low(a, t), high_t = high(a, t);

@@ -1,11 +1,12 @@
 {#- The kernel around tile_product: results go through `folded_value` back to stage, then into accumulators. -#}
 constexpr int SEGMENTS = {{ segments }};
+constexpr bool ONE_TILE = {{ one_tile }};
 constexpr int FOLDS = (SEGMENTS * BN + THREADS - 1) / THREADS;
 
 {% include "entry.cuh" %}
     extern __shared__ float4 smem[];
     float* stage = reinterpret_cast<float*>(smem);
-    const int tid = (int)threadIdx.x;
+    const int tid = thread_index();
     const idx n_rows = rows_size(a), n_cols = cols_size(a), n_kept = kept_size(a), length = fold_size(a);
     const Place place = block_place(block, (n_kept + SEGMENTS - 1) / SEGMENTS, (n_cols + BN - 1) / BN);
     const idx kept0 = place.row_tile * SEGMENTS, n0 = place.col_tile * BN;
@@ -25,14 +26,20 @@ constexpr int FOLDS = (SEGMENTS * BN + THREADS - 1) / THREADS;
 #pragma unroll
         for (int p = 0; p < FOLDS; ++p) {
             const int slot = tid + p * THREADS, column = slot % BN;
+            if (slot >= SEGMENTS * BN || n0 + column >= n_cols) continue;
             const idx from = begin + slot / BN * length, to = from + length;
-            const idx first = from > m0 ? from : m0;
-            const idx tile_end = m0 + BM < end ? m0 + BM : end;
-            const idx last = to < tile_end ? to : tile_end;
-            if (slot < SEGMENTS * BN && n0 + column < n_cols) {
+            if (ONE_TILE) {
+                // A tile holds whole segments, the last one perhaps fewer than it could.
+                const int row = slot / BN * (int)length;
+                for (int r = 0; from < end && r < (int)length; ++r) folded[p].add(stage[(row + r) * PITCH + column], 0);
+            } else {
+                const idx first = from > m0 ? from : m0;
+                const idx tile_end = m0 + BM < end ? m0 + BM : end;
+                const idx last = to < tile_end ? to : tile_end;
                 for (idx m = first; m < last; ++m) folded[p].add(stage[(int)(m - m0) * PITCH + column], 0);
             }
         }
+        if (ONE_TILE) break;
         // The next tile's operands overwrite stage.
         __syncthreads();
     }

@@ -26,7 +26,7 @@ struct Side {
     static __device__ __forceinline__ void fetch(const Args& a, u16* to, idx b, idx i0, idx i_end, idx k0, idx n_k) {
 #pragma unroll
         for (int first = 0; first < CHUNKS; first += THREADS) {
-            const int e = first + (int)threadIdx.x;
+            const int e = first + thread_index();
             if (CHUNKS % THREADS != 0 && e >= CHUNKS) break;
             if constexpr (ALONG_ROWS) {
                 const int k = e / (ROWS / 8), r = e % (ROWS / 8) * 8;
@@ -56,7 +56,7 @@ struct Side {
     // `swapped`, which exchanges the second and third matrix.
     template <bool SWAPPED>
     static __device__ __forceinline__ void fragments(u32* to, const u16* from, int r, int k) {
-        const int lane = (int)threadIdx.x % 32, row = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
+        const int lane = thread_index() % 32, row = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
         const int dr = SWAPPED ? third : second, dk = SWAPPED ? second : third;
         if constexpr (ALONG_ROWS) {
             load_matrices<true>(to, from + (k + dk + row) * SIDE_PITCH + r + dr);
@@ -68,12 +68,13 @@ struct Side {
 
 typedef Side<Lhs, BM> SideA;
 typedef Side<Rhs, BN> SideB;
+constexpr bool COPIES = Lhs::VECTOR > 1 || Rhs::VECTOR > 1;
 static_assert({{ smem_bytes }} >= 2 * STAGES * (SideA::ELEMS + SideB::ELEMS), "all stages fit");
 static_assert({{ smem_bytes }} >= 4 * BM * PITCH, "the result fits");
 
 __device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, idx m0, idx m_end, idx n0, idx n_end) {
     u16* stages = reinterpret_cast<u16*>(smem);
-    const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    const int lane = thread_index() % 32, warp = thread_index() / 32;
     const int wm = warp / WARPS_N * (BM / WARPS_M), wn = warp % WARPS_N * (BN / WARPS_N);
     const idx n_k = summed_size(a), n_tiles = (n_k + BK - 1) / BK;
     float c[MT][NT][4];
@@ -91,13 +92,13 @@ __device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, 
             SideB::fetch(a, to + SideA::ELEMS, b, n0, n_end, tile * BK, n_k);
         }
         // An empty group keeps the count of groups equal to the count of tiles.
-        commit_copies();
+        if constexpr (COPIES) commit_copies();
     };
 
 #pragma unroll
     for (int s = 0; s < STAGES - 1; ++s) fetch(s);
     for (idx tile = 0; tile < n_tiles; ++tile) {
-        wait_copies<STAGES - 2>();
+        if constexpr (COPIES) wait_copies<STAGES - 2>();
         // This tile has landed for every thread, and every thread is done with the stage that is filled next.
         __syncthreads();
         fetch(tile + STAGES - 1);
@@ -116,8 +117,7 @@ __device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, 
                 for (int j = 0; j < NT; ++j) multiply(c[i][j], fa[i], fb[j / 2] + j % 2 * 2);
         }
     }
-    wait_copies<0>();
-    // Stage takes the operands' place.
+    // Stage takes the operands' place; every tile has landed, the groups left are empty.
     __syncthreads();
     const int g = lane / 4, t = lane % 4 * 2;
 #pragma unroll

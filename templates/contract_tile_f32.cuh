@@ -19,7 +19,7 @@ namespace {
 __device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, idx m0, idx m_end, idx n0, idx n_end) {
     float* as = smem;
     float* bs = smem + BK * A_PITCH;
-    const int tid = (int)threadIdx.x, tx = tid % TX, ty = tid / TX;
+    const int tid = thread_index(), tx = tid % TX, ty = tid / TX;
     const idx n_k = summed_size(a);
     float c[TM][TN], next_a[A_EACH], next_b[B_EACH];
 #pragma unroll

@@ -31,7 +31,7 @@ __device__ __forceinline__ Best nothing_yet() { return {-1.0f, 0x7fffffff, {0.0f
 // is written again only after the barrier of the call between.
 template <int WARPS>
 __device__ __forceinline__ Best block_best(Best best, Best (*slots)[WARPS], int turn) {
-    const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    const int lane = thread_index() % 32, warp = thread_index() / 32;
 #pragma unroll
     for (int mask = 16; mask > 0; mask /= 2) {
         const Best other = {__shfl_xor_sync(0xffffffffu, best.d, mask), __shfl_xor_sync(0xffffffffu, best.at, mask),

@@ -9,5 +9,12 @@ struct Args {
 {%- endfor %}
 };
 
+// This thread's number; told that it lies inside the block, the compiler divides it by a shift.
+__device__ __forceinline__ int thread_index() {
+    const int i = (int)threadIdx.x;
+    __builtin_assume(i >= 0 && i < {{ threads }});
+    return i;
+}
+
 {{ functions }}
 }  // namespace

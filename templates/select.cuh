@@ -14,14 +14,13 @@ __device__ __forceinline__ u64 wide_rank_of(long long x) { return (u64)x ^ 0x800
 
 __device__ __forceinline__ u64 with_index(u32 rank, idx i) { return (u64)rank << 32 | (u32)i; }
 
-// Sorts list[0 .. length), a power of two, by all THREADS threads of the block (bitonic sort: Batcher 1968). What was
-// written before is seen, what is read after is sorted.
+// Sorts list[0 .. length), a power of two, by all THREADS threads of the block (bitonic sort: Batcher 1968). The
+// block has synchronised since the list was written; what is read after is sorted.
 template <int THREADS>
 __device__ __forceinline__ void sort_list(u64* list, const int length) {
     for (int size = 2; size <= length; size *= 2) {
         for (int half = size / 2; half > 0; half /= 2) {
-            __syncthreads();
-            for (int pair = (int)threadIdx.x; pair < length / 2; pair += THREADS) {
+            for (int pair = thread_index(); pair < length / 2; pair += THREADS) {
                 const int low = 2 * half * (pair / half) + pair % half, high = low + half;
                 const bool rising = (low & size) == 0;
                 const u64 x = list[low], y = list[high];
@@ -30,9 +29,9 @@ __device__ __forceinline__ void sort_list(u64* list, const int length) {
                     list[high] = x;
                 }
             }
+            __syncthreads();
         }
     }
-    __syncthreads();
 }
 
 }  // namespace

@@ -14,4 +14,4 @@ mod unit;
 
 pub use build::{BuildError, Compilation, Forge, add_images};
 pub use error::EmitError;
-pub use kernels::{Rendered, render};
+pub use kernels::{Rendered, render, templates};

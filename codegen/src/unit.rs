@@ -22,6 +22,8 @@ pub(crate) const SMEM_LIMIT_BYTES: i64 = 163 * 1024;
 pub(crate) struct Text {
     /// CUDA C++: `struct Args` and `run(args, block)`, the work of one block.
     pub(crate) source: String,
+    /// What it was filled into.
+    pub(crate) template: &'static str,
     /// What was chosen for it.
     pub(crate) config: Config,
     /// Its blocks, over its own dynamic sizes.
@@ -113,7 +115,7 @@ impl<'d> Unit<'d> {
         let product = product(index, axes);
         let _ = writeln!(
             self.functions,
-            "__device__ __forceinline__ {index} {name}(const Args& a) {{ return {product}; }}"
+            "__device__ __forceinline__ {index} {name}(const Args& a) {{ const {index} n = {product}; __builtin_assume(n >= 0); return n; }}"
         );
     }
 
@@ -261,7 +263,8 @@ impl<'d> Unit<'d> {
         context.insert("fields", &self.fields(plan.scratch_bytes > 0));
         let source = crate::kernels::fill(template, &context)?;
         let LaunchPlan { config, grid, blocks, threads, smem_bytes, scratch_bytes, words: _, lists: _ } = plan;
-        Ok(Text { source, config, grid: Grid(grid), threads, blocks, smem_bytes: smem_bytes as u32, scratch_bytes })
+        let (grid, smem_bytes) = (Grid(grid), smem_bytes as u32);
+        Ok(Text { source, template, config, grid, threads, blocks, smem_bytes, scratch_bytes })
     }
 
     fn store(&self, function: &str, store: &Store, spelled: &Spelled) -> Result<String, EmitError> {

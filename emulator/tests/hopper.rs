@@ -261,3 +261,23 @@ fn races_through_clusters_and_mbarriers_are_found_under_every_schedule() {
         }
     }
 }
+
+/// A block of `threads` whose warps 0 to `n - 1` ask for 40 registers, the others for `others`.
+fn asks(threads: u32, n: u32, (direction, others): (&str, u32)) -> Result<(), String> {
+    let text = format!(
+        ".version 8.0\n.target sm_90a\n.address_size 64\n.visible .entry k()\n{{\n.reg .pred %p<2>;\n.reg .b32 %r<3>;\n\
+         mov.u32 %r1, %tid.x;\nshr.u32 %r2, %r1, 5;\nsetp.lt.u32 %p1, %r2, {n};\n@%p1 bra FEW;\n\
+         setmaxnreg.{direction}.sync.aligned.u32 {others};\nret;\nFEW:\nsetmaxnreg.dec.sync.aligned.u32 40;\nret;\n}}\n"
+    );
+    let mut gpu = Gpu::new(&text);
+    gpu.try_run("k", [1; 3], [threads, 1, 1], 0, &[]).map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_warpgroup_asks_for_registers_as_one_and_a_block_for_what_there_is() {
+    assert_eq!(asks(384, 4, ("inc", 232)), Ok(()));
+    let split = asks(128, 1, ("dec", 48)).unwrap_err();
+    assert!(split.contains("another warp of the warpgroup"), "{split}");
+    let much = asks(512, 4, ("inc", 240)).unwrap_err();
+    assert!(much.contains("the block's warps ask for"), "{much}");
+}

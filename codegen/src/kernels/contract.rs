@@ -87,6 +87,7 @@ fn tiles(desc: &Desc, body: &ContractBody) -> Result<Text, EmitError> {
         ("lhs_fast_k", fast(&body.lhs, body.rows.len())),
         ("rhs_fast_k", fast(&body.rhs, body.cols.len())),
         ("smem_bytes", shape.smem_bytes.to_string()),
+        ("one_tile", size_const(folded).is_some_and(|length| segments * length <= shape.bm).to_string()),
         ("acc", acc),
     ];
     let row_tiles = if body.fold.is_some() { (kept.to_vec(), segments) } else { (body.rows.clone(), shape.bm) };

@@ -14,6 +14,8 @@ pub struct Rendered {
     pub source: String,
     /// How it is launched.
     pub launch: Launch,
+    /// Template of each part.
+    pub templates: Vec<&'static str>,
     /// What was chosen for each part.
     pub configs: Vec<Config>,
 }
@@ -46,6 +48,7 @@ pub fn render<'d>(name: &str, descs: impl IntoIterator<Item = &'d Desc>) -> Resu
     let smem_bytes = texts.iter().map(|text| text.smem_bytes).max().unwrap_or(0);
 
     let (mut grids, mut configs, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+    let templates = texts.iter().map(|text| text.template).collect();
     let (mut buffers, mut sizes, mut scratch_bytes) = (0, 0, 0u64);
     for (desc, text) in descs.iter().zip(texts) {
         let (first_buffer, first_size) = (buffers, sizes);
@@ -74,7 +77,8 @@ pub fn render<'d>(name: &str, descs: impl IntoIterator<Item = &'d Desc>) -> Resu
     context.insert("entry", &entry);
     context.insert("params", &params(&descs, scratch_bytes > 0));
     let source = fill("launch.cu.tera", &context)?;
-    Ok(Rendered { source, launch: Launch { entry, grids, threads, smem_bytes, scratch_bytes }, configs })
+    let launch = Launch { entry, grids, threads, smem_bytes, scratch_bytes };
+    Ok(Rendered { source, launch, templates, configs })
 }
 
 /// The grid over the kernel's sizes instead of the part's own.

@@ -69,6 +69,12 @@ templates! {
     "scatter_add.cu.tera",
 }
 
+/// The templates that parts are made from.
+pub fn templates() -> impl Iterator<Item = &'static str> {
+    let names = TEMPLATES.iter().map(|(name, _)| *name);
+    names.filter(|name| name.ends_with(".cu.tera") && *name != "launch.cu.tera")
+}
+
 /// Writes the part that computes `desc`.
 fn part(desc: &Desc) -> Result<Text, EmitError> {
     match &desc.body {

@@ -56,7 +56,9 @@ pub(crate) fn render(desc: &Desc, body: &ReduceBody) -> Result<Text, EmitError> 
     let team = (n_inner / STRETCH).min(LARGEST_TEAM);
     if team >= 2 && n_outer <= MOST_TEAMS {
         let counter_bytes = counter_bytes(n_outer);
-        let numbers = [("team", team), ("counter_bytes", counter_bytes), ("state_bytes", state_bytes)];
+        // Lanes beyond the team have nothing to hand over.
+        let join = (team as u64).next_power_of_two().min(32) as i64 / 2;
+        let numbers = [("team", team), ("join", join), ("counter_bytes", counter_bytes), ("state_bytes", state_bytes)];
         let plan = LaunchPlan {
             config: config(&numbers),
             words: &[],

@@ -71,6 +71,7 @@ fn finish(mut unit: Unit<'_>, selection: Selection<'_>) -> Result<Text, EmitErro
     let words = [("out", format!("b{out}")), ("rank", rank)];
     if narrow && let Some((threads, each)) = registers(n_max, k_max) {
         let length = threads.max(4 * (k_max as u64).next_power_of_two() as i64);
+        let words = [&words[..], &[("crowds", ((k_max - 1) * each + 1 > length).to_string())]].concat();
         let plan = LaunchPlan {
             config: config(&[("each", each), ("length", length)]),
             words: &words,

@@ -5,7 +5,7 @@
 
 use crate::data::Data;
 use crate::eval::{EvalError, Precision, evaluate};
-use enel_bundle::{Access, Desc};
+use enel_bundle::{Access, BufferRole, Desc};
 
 /// DeepGEMM's bound on how unlike two results may be.
 const MAX_DIFFERENCE: f64 = 1e-5;
@@ -96,20 +96,48 @@ pub enum CheckError {
     Mismatch(#[from] Mismatch),
 }
 
+/// What the buffers of a case have to hold after a run.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    roles: Vec<BufferRole>,
+    reference: Vec<Data>,
+    low: Vec<Data>,
+    near: Near,
+}
+
 impl Case {
-    /// Compares what the buffers hold after a run with what they have to hold.
+    /// Evaluates the call, once for any number of results.
     ///
     /// # Errors
-    /// [`CheckError`] of the first buffer that is not near.
-    pub fn compare(&self, got: &[Data], near: Near) -> Result<Nearness, CheckError> {
+    /// [`EvalError`]: it has no meaning.
+    pub fn expected(&self, near: Near) -> Result<Expected, EvalError> {
         let evaluated = |precision| evaluate(&self.desc, &self.sizes, &self.buffers, precision);
         let reference = evaluated(Precision::Double)?;
         let low = evaluated(match near {
             Near::Exact | Near::Relative(_) => Precision::Single,
             Near::Float { low, .. } => low,
         })?;
+        Ok(Expected { roles: self.desc.buffers.clone(), reference, low, near })
+    }
+
+    /// Compares what the buffers hold after a run with what they have to hold.
+    ///
+    /// # Errors
+    /// [`CheckError`] of the first buffer that is not near.
+    pub fn compare(&self, got: &[Data], near: Near) -> Result<Nearness, CheckError> {
+        Ok(self.expected(near)?.compare(got)?)
+    }
+}
+
+impl Expected {
+    /// Compares a result.
+    ///
+    /// # Errors
+    /// [`Mismatch`] of the first buffer that is not near.
+    pub fn compare(&self, got: &[Data]) -> Result<Nearness, Mismatch> {
+        let Expected { roles, reference, low, near } = self;
         let mut worst = Nearness::default();
-        for (buffer, role) in self.desc.buffers.iter().enumerate() {
+        for (buffer, role) in roles.iter().enumerate() {
             if role.access == Access::Read {
                 continue;
             }
@@ -118,12 +146,12 @@ impl Case {
             let found = got.get(buffer).filter(|g| g.len() == expected && g.dtype() == role.dtype).ok_or(form)?;
             let near = match (found, &reference[buffer], &low[buffer]) {
                 (Data::Float(_, got), Data::Float(_, reference), Data::Float(_, low)) => {
-                    floats(buffer, got, (reference, low), near)?
+                    floats(buffer, got, (reference, low), *near)?
                 }
                 (Data::Int(_, got), Data::Int(_, reference), Data::Int(_, low)) => {
                     integers(buffer, got, (reference, low))?
                 }
-                _ => return Err(Mismatch::Form { buffer, got: found.len(), expected }.into()),
+                _ => return Err(Mismatch::Form { buffer, got: found.len(), expected }),
             };
             worst = if near > worst { near } else { worst };
         }

@@ -86,8 +86,8 @@ pub(crate) struct Env<'a> {
     /// What it shares with the other blocks of its cluster, while it runs.
     pub(crate) hub: Hub,
     pub(crate) rank: usize,
-    /// Registers per thread each warp has asked for with `setmaxnreg`.
-    pub(crate) registers: Vec<Option<u32>>,
+    /// Registers per thread each warp has last asked for with `setmaxnreg`, and how often it has asked.
+    pub(crate) registers: Vec<Option<(u32, u64)>>,
     /// For each warp, how many of its `wgmma` groups have read their operands.
     pub(crate) wgmma_read: Vec<u32>,
 }

@@ -91,18 +91,26 @@ impl Env<'_> {
         Next::Moved
     }
 
-    /// `setmaxnreg` has no effect on data, but the block's registers must suffice.
+    /// `setmaxnreg` has no effect on data, but the warps of a warpgroup ask alike, and the block's registers must suffice.
+    ///
+    /// **Source** PTX ISA 9.0, section 9.7.19.5: all threads of the warpgroup execute the same instruction.
     fn set_registers(&mut self, warp: &mut Warp, increase: bool, n: u32) -> Lane<()> {
         let index = warp.index as usize;
         let bad = |detail: String| Err(Box::new((0, Fault::WarpSync { detail })));
-        if let Some(have) = self.registers[index]
+        let asked = self.registers[index];
+        if let Some((have, _)) = asked
             && (increase && n < have || !increase && n > have)
         {
             let direction = if increase { "inc" } else { "dec" };
             return bad(format!("setmaxnreg.{direction} to {n} registers, the warp has {have}"));
         }
-        self.registers[index] = Some(n);
-        let total: u32 = self.registers.iter().flatten().map(|n| n * 32).sum();
+        let times = asked.map_or(0, |(_, times)| times) + 1;
+        let mut group = self.registers[index / 4 * 4..].iter().take(4).flatten();
+        if let Some((other, _)) = group.find(|(other, at)| *at == times && *other != n) {
+            return bad(format!("setmaxnreg to {n} registers, another warp of the warpgroup has asked for {other}"));
+        }
+        self.registers[index] = Some((n, times));
+        let total: u32 = self.registers.iter().flatten().map(|(n, _)| n * 32).sum();
         if total > MAX_REGISTERS {
             return bad(format!("setmaxnreg: the block's warps ask for {total} registers, there are {MAX_REGISTERS}"));
         }

@@ -19,11 +19,13 @@ pub(crate) enum Token<'a> {
     Punct(u8),
 }
 
-/// A token and the line (from 1) it starts on.
+/// A token, the line (from 1) it starts on and the bytes it takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Located<'a> {
     pub(crate) token: Token<'a>,
     pub(crate) line: u32,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 /// Cuts `text` into tokens; comments and blanks vanish.
@@ -93,7 +95,7 @@ impl<'a> Lexer<'a> {
     fn next(&mut self) -> Result<Option<Located<'a>>, ParseError> {
         self.skip_blanks()?;
         let Some(&byte) = self.bytes.get(self.at) else { return Ok(None) };
-        let line = self.line;
+        let (line, start) = (self.line, self.at);
         let token = if starts_word(byte) {
             self.word()
         } else if byte.is_ascii_digit() {
@@ -113,7 +115,7 @@ impl<'a> Lexer<'a> {
             let found = self.text[self.at..].chars().next().unwrap_or('?');
             return Err(self.bad(format!("character {found:?}")));
         };
-        Ok(Some(Located { token, line }))
+        Ok(Some(Located { token, line, start, end: self.at }))
     }
 
     fn word(&mut self) -> Token<'a> {

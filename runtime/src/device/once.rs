@@ -11,7 +11,8 @@ impl Device {
     /// Runs kernel number `kernel` of a bundle once.
     ///
     /// `buffers` are those of all parts in order, `dynamics` likewise. Contents of buffers that are only written are not
-    /// uploaded; those that are written or updated hold the results afterwards.
+    /// uploaded; those that are written or updated hold the results afterwards. A kernel with scratch memory runs twice,
+    /// since each launch has to leave that fit for the next.
     ///
     /// # Errors
     /// [`DeviceError`]: counts or sizes the kernel was not compiled for, no image for this device, or a fault of the kernel.
@@ -60,22 +61,26 @@ fn run(
     (buffers, allocated): (&mut [Vec<u8>], &mut Vec<BufferId>),
     dynamics: &[i64],
 ) -> Result<(), DeviceError> {
+    let has_scratch = kernel.launch.as_ref().is_some_and(|launch| launch.scratch_bytes > 0);
     let mut args = Vec::with_capacity(buffers.len());
-    for (role, bytes) in kernel.buffers().zip(buffers.iter()) {
-        // Empty buffers get an address too.
-        let buffer = device.allocate(bytes.len().max(1))?;
-        allocated.push(buffer);
-        let slice = Slice { buffer, offset_bytes: 0, size_bytes: bytes.len() };
-        args.push(Arg { slice, access: role.access });
-        match role.access {
-            Access::Read | Access::Update => device.upload(slice, bytes)?,
-            // A device that keeps buffers apart knows which bytes nobody wrote.
-            Access::Write if device.separate_buffers() => {}
-            Access::Write => device.fill(slice, POISON)?,
+    for _ in 0..if has_scratch { 2 } else { 1 } {
+        args.clear();
+        for (role, bytes) in kernel.buffers().zip(buffers.iter()) {
+            // Empty buffers get an address too.
+            let buffer = device.allocate(bytes.len().max(1))?;
+            allocated.push(buffer);
+            let slice = Slice { buffer, offset_bytes: 0, size_bytes: bytes.len() };
+            args.push(Arg { slice, access: role.access });
+            match role.access {
+                Access::Read | Access::Update => device.upload(slice, bytes)?,
+                // A device that keeps buffers apart knows which bytes nobody wrote.
+                Access::Write if device.separate_buffers() => {}
+                Access::Write => device.fill(slice, POISON)?,
+            }
         }
+        device.launch(loaded, &args, dynamics)?;
+        device.synchronize()?;
     }
-    device.launch(loaded, &args, dynamics)?;
-    device.synchronize()?;
     for (arg, bytes) in args.iter().zip(buffers) {
         if arg.access != Access::Read {
             device.download(arg.slice, bytes)?;

@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod family;
+pub mod mutants;
 pub mod prove;
 pub mod runner;
 
@@ -21,9 +22,11 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  enel-compile verify --device cuda:0\n  \
     enel-compile verify --family attention --family topk --device emulated --cases 64 --seed 7\n  \
-    enel-compile verify tiny.enel --device cpu --json\n\n\
+    enel-compile verify tiny.enel --device cpu --json\n  \
+    enel-compile verify --family scatter --mutants\n\n\
     A family is proved on calls drawn over all its templates, each compiled for the device. A bundle is proved kernel by \
-    kernel, as its plans call them at small sizes, with the code it carries. Exit code 1 when a kernel is wrong.")]
+    kernel, as its plans call them at small sizes, with the code it carries. Exit code 1 when a kernel is wrong, or a planted \
+    fault goes unnoticed.")]
 pub struct VerifyArgs {
     /// A bundle whose kernels are proved; without one, families are.
     #[arg(conflicts_with = "family")]
@@ -37,12 +40,18 @@ pub struct VerifyArgs {
     /// Calls per family, or per kernel of a bundle.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub cases: u32,
-    /// What the calls are drawn from; equal seeds draw equal calls.
+    /// What the calls, and the schedules of `emulated`, are drawn from; equal seeds draw equal ones.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
     /// Most scalar instructions, in millions, that one call of a bundle's kernel may take to evaluate.
     #[arg(long, value_name = "MILLIONS", default_value_t = 20)]
     pub work: u64,
+    /// Plant faults in every shipped kernel of the families, and tell which of them nothing would notice.
+    #[arg(long, conflicts_with = "bundle")]
+    pub mutants: bool,
+    /// Of the numbers of a kernel change every N-th only; what orders is always deleted.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "mutants", value_parser = clap::value_parser!(u32).range(1..))]
+    pub every: u32,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -63,9 +72,12 @@ pub struct Summary {
 /// Unknown families and devices, a bundle that cannot be read, no compiler library; [`Mistake`] when a kernel is wrong.
 pub fn verify(args: &VerifyArgs) -> Result<()> {
     let settings = Settings { cases: args.cases, seed: args.seed };
-    let mut runner = runner::Runner::open(&args.device)?;
+    let mut runner = runner::Runner::seeded(&args.device, args.seed)?;
     let name = runner.device_name();
     eprintln!("proving on {name}, seed {}", args.seed);
+    if args.mutants {
+        return hunt(&mut runner, args);
+    }
     let summary = match &args.bundle {
         Some(path) => {
             let read = enel_bundle::Bundle::read(path);
@@ -81,6 +93,19 @@ pub fn verify(args: &VerifyArgs) -> Result<()> {
     show(&summary, (&name, args))?;
     let proved = summary.proofs.iter().all(|p| p.failure.is_none()) && summary.proofs.iter().any(|p| p.cases > 0);
     if proved { Ok(()) } else { Err(Mistake.into()) }
+}
+
+/// Schedules under which a kernel as it is has to pass before faults are planted in it.
+const SCHEDULES: u64 = 20;
+
+fn hunt(runner: &mut runner::Runner, args: &VerifyArgs) -> Result<()> {
+    if !runner.device_name().starts_with("emulated") {
+        return Err(Usage("faults are planted in text, which only `--device emulated` reads".to_owned()).into());
+    }
+    let names: Vec<&str> = families(&args.family)?.into_iter().map(Family::name).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let effort = mutants::hunt::Effort { schedules: SCHEDULES, every: args.every as usize, threads };
+    mutants::run(runner, &names, effort, args.json)
 }
 
 fn families(names: &[String]) -> Result<Vec<Family>> {

@@ -26,7 +26,22 @@ impl Runner {
     /// # Errors
     /// A device that is not there.
     pub fn open(spec: &str) -> Result<Runner> {
-        let device = Device::open(spec)?;
+        Runner::of(Device::open(spec)?)
+    }
+
+    /// As [`Runner::open`]; where the device is `emulated`, it draws its schedules from `seed`.
+    ///
+    /// # Errors
+    /// A device that is not there.
+    pub fn seeded(spec: &str, seed: u64) -> Result<Runner> {
+        if spec != "emulated" {
+            return Runner::open(spec);
+        }
+        let options = enel_emulator::Options { seed, ..enel_emulator::Options::default() };
+        Runner::of(Device::emulated(enel_runtime::Emulation { options, log: None }))
+    }
+
+    fn of(device: Device) -> Result<Runner> {
         let targets = device::targets(&device);
         Ok(Runner { device, targets, forge: None, lost: false })
     }
@@ -59,8 +74,16 @@ impl Runner {
     /// # Errors
     /// No compiler library, or a kernel that does not compile.
     pub fn compile(&mut self, desc: &Desc) -> Result<Bundle> {
+        self.compile_parts(desc.body.family(), std::slice::from_ref(desc))
+    }
+
+    /// A bundle of one kernel, called `name`, whose parts compute `descs` on this device.
+    ///
+    /// # Errors
+    /// As [`Runner::compile`].
+    pub fn compile_parts(&mut self, name: &str, descs: &[Desc]) -> Result<Bundle> {
         self.prepare()?;
-        let kernel = Kernel::new(desc.body.family().to_owned(), [desc.clone()]);
+        let kernel = Kernel::new(name.to_owned(), descs.iter().cloned());
         let mut bundle = Bundle { kernels: vec![kernel], ..Bundle::default() };
         if let Some((compiler, cache)) = &self.forge {
             let quiet = |_: Finished<'_>| {};

@@ -163,7 +163,8 @@ pub fn attention_grad() -> impl Strategy<Value = Drawn> {
     })
 }
 
-fn grad_case(samples: &[i64], heads: Heads, (dtype, by): (DType, By), seed: u64) -> Case {
+/// A derivative over packed samples; lse is that of likely scores.
+pub fn grad_case(samples: &[i64], heads: Heads, (dtype, by): (DType, By), seed: u64) -> Case {
     let Heads(n_heads, n_groups, d) = heads;
     let tokens: i64 = samples.iter().sum();
     let dynamics = [Dynamic { max: tokens + 100, multiple: 1 }; 2];

@@ -8,6 +8,7 @@ mod sums;
 
 pub use attention::{
     Heads, Template, attention, attention_case, attention_decode, attention_grad, attention_lse, attention_tensor,
+    grad_case,
 };
 pub use contract::{contract, contract_fold, contract_tensor};
 pub use select::{box_grid, fps, fps_case, knn, top_k};

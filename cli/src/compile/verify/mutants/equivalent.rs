@@ -1,0 +1,114 @@
+//! Which mutants mean the same as the kernel they came from, and why?
+//!
+//! Law: a row excuses one instruction of named kernels and no more often than it says; what it does not excuse is missed.
+
+use enel_emulator::{Fault, Mutant};
+
+/// Why some mutants are no faults.
+struct Row {
+    /// Kernels, by how their names begin.
+    kernels: &'static [&'static str],
+    fault: Fault,
+    /// The instruction, registers as `%`, and what of it differs.
+    was: &'static str,
+    part: &'static str,
+    /// How many of one kernel.
+    most: usize,
+    reason: &'static str,
+}
+
+const fn row(
+    kernels: &'static [&'static str],
+    (fault, most): (Fault, usize),
+    (was, part): (&'static str, &'static str),
+    reason: &'static str,
+) -> Row {
+    Row { kernels, fault, was, part, most, reason }
+}
+
+const FENCE: &str = "the machine takes an atomic before a block barrier to acquire, as the example of the CUDA C++ Programming \
+    Guide does, so only the fence before the atomic can be missed; the PTX memory model asks for this one too";
+const EMPTY: &str = "where an index is looked for among no elements, which has no meaning";
+const LIBRARY: &str = "CUDA's reduction of huge arguments: bits below the last place of any result, or the sign of an \
+    argument of an even function";
+const DIVISION: &str = "CUDA's choice between a long and a short division, which give the same quotient";
+const UNTOUCHED: &str = "whether anything was added: what was not is written back as it was read";
+const ABSENT: &str = "the value of an element beyond the end, which is never stored";
+const SHARE: &str =
+    "how much each block of a team takes: any share that covers all elements is right, the last takes what is left";
+const ONE_ROW_TILE: &str = "the place of the second tile of rows, of which there is one";
+
+/// All reasons.
+const ROWS: &[Row] = &[
+    row(&["reduce_team", "attention_team"], (Fault::Order, 1), ("membar.gl", "membar.gl"), FENCE),
+    row(&["reduce_"], (Fault::Number, 2), ("mov.u32 %, -1", "-1"), EMPTY),
+    row(&["map_functions"], (Fault::Number, 2), ("mov.u32 %, 0", "0"), LIBRARY),
+    row(&["map_functions"], (Fault::Number, 2), ("mov.u64 %, 0", "0"), LIBRARY),
+    row(&["map_functions"], (Fault::Bound, 2), ("setp.eq.s32 %, %, 0", "0"), LIBRARY),
+    row(&["map_functions"], (Fault::Bound, 2), ("setp.ne.s32 %, %, 0", "0"), LIBRARY),
+    row(&["map_functions"], (Fault::Number, 2), ("shl.b32 %, %, 2", "2"), LIBRARY),
+    row(&["map_functions"], (Fault::Number, 2), ("bfi.b64 %, %, %, 32, 32", "32"), LIBRARY),
+    row(&["map_functions"], (Fault::Mask, 1), ("and.b32 %, %, -2147483648", "-2147483648"), LIBRARY),
+    row(&["map_integers"], (Fault::Bound, 1), ("setp.eq.s64 %, %, -1", "-1"), DIVISION),
+    row(&["map_integers"], (Fault::Bound, 2), ("setp.eq.s64 %, %, 0", "0"), DIVISION),
+    row(&["reduce_team"], (Fault::Number, 1), ("shr.u64 %, %, 33", "33"), SHARE),
+    row(
+        &["reduce_team"],
+        (Fault::Bound, 1),
+        ("setp.gt.u32 %, %, 31", "31"),
+        "warps that leave early: the first alone stores, whatever the others compute",
+    ),
+    row(&["scatter_add"], (Fault::Number, 1), ("selp.u32 %, 1, 0, %", "0"), UNTOUCHED),
+    row(&["scatter_add"], (Fault::Number, 1), ("selp.u16 %, 1, 0, %", "0"), UNTOUCHED),
+    row(&["scatter_add"], (Fault::Number, 1), ("mov.u16 %, 0", "0"), UNTOUCHED),
+    row(&["scatter_add_wide"], (Fault::Number, 3), ("mov.u64 %, 0", "0"), ABSENT),
+    row(&["contract_f32_16"], (Fault::Number, 2), ("shl.b32 %, %, 3", "3"), ONE_ROW_TILE),
+    row(&["contract_f32_16"], (Fault::Number, 1), ("min.s32 %, %, 8", "8"), ONE_ROW_TILE),
+    row(&["contract_f32_16"], (Fault::Number, 2), ("shl.b32 %, %, 4", "4"), ONE_ROW_TILE),
+    row(&["contract_f32_16"], (Fault::Number, 1), ("shl.b32 %, %, 7", "7"), ONE_ROW_TILE),
+];
+
+/// What is still excused of one kernel.
+pub struct Excuses {
+    left: Vec<(&'static Row, usize)>,
+}
+
+impl Excuses {
+    /// Those of a kernel.
+    pub fn of(kernel: &str) -> Excuses {
+        let mine = ROWS.iter().filter(|row| row.kernels.iter().any(|name| kernel.starts_with(name)));
+        Excuses { left: mine.map(|row| (row, row.most)).collect() }
+    }
+
+    /// The reason why a mutant means the same, if there is one.
+    pub fn reason(&mut self, mutant: &Mutant) -> Option<&'static str> {
+        let was = plain(&mutant.was);
+        let fits = |row: &Row| row.fault == mutant.fault && row.was == was && row.part == mutant.part.trim();
+        let (row, left) = self.left.iter_mut().find(|(row, left)| *left > 0 && fits(row))?;
+        *left -= 1;
+        Some(row.reason)
+    }
+}
+
+/// An instruction without the numbers of its registers, which differ between compilations.
+fn plain(was: &str) -> String {
+    let mut text = String::new();
+    let mut in_register = false;
+    for c in was.chars() {
+        in_register = c == '%' || (in_register && c.is_ascii_alphanumeric());
+        if !in_register || c == '%' {
+            text.push(c);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_have_no_numbers() {
+        assert_eq!(plain("@%p1 ld.shared.v2.u32 {%r1, %rd22}, [%r3+8]"), "@% ld.shared.v2.u32 {%, %}, [%+8]");
+    }
+}

@@ -1,0 +1,118 @@
+//! Would a fault in a shipped kernel be noticed? Every one a tool can plant is, or is listed with the reason why it is none.
+//!
+//! Law: what is neither caught nor explained is told and makes the run fail. `hunt` plants and runs, `equivalent` explains.
+
+pub mod equivalent;
+pub mod hunt;
+
+use super::runner::Runner;
+use crate::{Mistake, outln};
+use anyhow::Result;
+use enel_emulator::Fault;
+use enel_verify::shipped;
+use hunt::{Effort, Hunt, Missed};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Hunts in the kernels of these families (all where none is named), and prints what came of it.
+///
+/// # Errors
+/// [`Mistake`] where a mutant is missed; kernels that do not compile or do not pass as they are.
+pub fn run(runner: &mut Runner, families: &[&str], effort: Effort, is_json: bool) -> Result<()> {
+    let hunts = hunts(runner, families, effort, |hunt| if is_json { Ok(()) } else { show(hunt) })?;
+    let is_whole = hunts.iter().all(|hunt| hunt.missed.is_empty());
+    if is_json {
+        let rows: Vec<Value> = hunts.iter().map(row).collect();
+        crate::out::json(&json!({ "passed": is_whole, "kernels": rows }))?;
+    } else {
+        total(&hunts)?;
+    }
+    if is_whole { Ok(()) } else { Err(Mistake.into()) }
+}
+
+/// Hunts in the kernels of these families (all where none is named); `tell` hears of each when it is done.
+///
+/// # Errors
+/// Kernels that do not compile or do not pass as they are.
+pub fn hunts(
+    runner: &mut Runner,
+    families: &[&str],
+    effort: Effort,
+    tell: impl Fn(&Hunt) -> Result<()>,
+) -> Result<Vec<Hunt>> {
+    let mut hunts = Vec::new();
+    for kernel in shipped() {
+        let is_of = |name: &&str| kernel.descs.iter().any(|desc| desc.body.family() == *name);
+        if !families.is_empty() && !families.iter().any(is_of) {
+            continue;
+        }
+        let progress = crate::enel::progress::Progress::spinner(kernel.name);
+        let bundle = runner.compile_parts(kernel.name, &kernel.descs)?;
+        let templates = enel_codegen::render(kernel.name, &kernel.descs)?.templates;
+        let hunt = hunt::hunt(&kernel, &bundle, templates, effort)?;
+        drop(progress);
+        tell(&hunt)?;
+        hunts.push(hunt);
+    }
+    Ok(hunts)
+}
+
+fn show(hunt: &Hunt) -> Result<()> {
+    let Hunt { kernel, templates, planted: (n, of), caught, by_larger, equivalent, missed, seconds } = hunt;
+    let by = |name: &str| {
+        caught.iter().filter(|((_, by), _)| (*by == "value") == (name == "value")).map(|(_, n)| n).sum::<usize>()
+    };
+    outln!(
+        "{kernel:26} {n:5} of {of:5} mutants, by check {:5}, by value {:5} ({by_larger} by a larger change), equivalent {:4}, missed {:4}, {seconds:6.1} s  {}",
+        by("check"),
+        by("value"),
+        equivalent.len(),
+        missed.len(),
+        templates.join(" "),
+    )?;
+    for Missed { mutant, is_reached } in missed {
+        outln!("    missed{}: {mutant}", if *is_reached { "" } else { " (never reached)" })?;
+    }
+    Ok(())
+}
+
+/// A row per class of fault, over all kernels.
+fn total(hunts: &[Hunt]) -> Result<()> {
+    outln!("\nclass    caught by")?;
+    for fault in Fault::ALL {
+        let mut sums: BTreeMap<&str, usize> = BTreeMap::new();
+        for ((class, by), n) in hunts.iter().flat_map(|hunt| &hunt.caught) {
+            if *class == fault.name() {
+                *sums.entry(by).or_default() += n;
+            }
+        }
+        let sums: Vec<String> = sums.iter().map(|(by, n)| format!("{by} {n}")).collect();
+        outln!("{:8} {}", fault.name(), sums.join(", "))?;
+    }
+    let sum = |of: fn(&Hunt) -> usize| hunts.iter().map(of).sum::<usize>();
+    outln!(
+        "{} mutants of {} in {} kernels: {} caught, {} equivalent, {} missed",
+        sum(|hunt| hunt.planted.0),
+        sum(|hunt| hunt.planted.1),
+        hunts.len(),
+        sum(|hunt| hunt.caught.values().sum()),
+        sum(|hunt| hunt.equivalent.len()),
+        sum(|hunt| hunt.missed.len()),
+    )
+}
+
+fn row(hunt: &Hunt) -> Value {
+    let Hunt { kernel, templates, planted, caught, by_larger, equivalent, missed, seconds } = hunt;
+    let caught: Vec<Value> =
+        caught.iter().map(|((fault, by), n)| json!({ "fault": fault, "by": by, "mutants": n })).collect();
+    let equivalent: Vec<Value> =
+        equivalent.iter().map(|(mutant, reason)| json!({ "mutant": mutant.to_string(), "reason": reason })).collect();
+    let missed: Vec<Value> = missed
+        .iter()
+        .map(|Missed { mutant, is_reached }| json!({ "mutant": mutant.to_string(), "reached": is_reached }))
+        .collect();
+    json!({
+        "kernel": kernel, "templates": templates, "planted": planted.0, "mutants": planted.1, "caught": caught,
+        "by_larger": by_larger, "equivalent": equivalent, "missed": missed, "seconds": seconds,
+    })
+}
