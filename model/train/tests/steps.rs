@@ -133,9 +133,11 @@ fn less_memory_changes_no_bit() {
 }
 
 fn config_fault(more: &str) -> String {
-    let text = format!("[data]\nannotations = \"a.json\"\nclouds = \".\"\n{more}");
+    let text = format!("[model]\nstart = \"tiny\"\n[data]\nannotations = \"a.json\"\nclouds = \".\"\n{more}");
     let config = enel_train::Config::parse(&text, std::path::Path::new("run.toml"));
-    config.unwrap_err().to_string()
+    let error = config.unwrap_err();
+    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    format!("{error}: {cause}")
 }
 
 #[test]
