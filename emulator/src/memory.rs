@@ -164,6 +164,17 @@ impl Memory {
         Ok(())
     }
 
+    /// Makes `bytes` bytes at `address` what they are in a new allocation: unwritten.
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfBounds`].
+    pub fn forget(&mut self, address: u64, bytes: usize) -> Result<(), MemoryError> {
+        self.fill(address, bytes, POISON as u8)?;
+        let (allocation, offset) = self.range(address, bytes as u64)?;
+        (0..bytes).for_each(|i| allocation.forget(offset as usize + i));
+        Ok(())
+    }
+
     /// Whether every one of `bytes` bytes at `address` has been written.
     ///
     /// # Errors

@@ -99,6 +99,14 @@ pub enum DeviceError {
         /// The driver's explanation.
         message: String,
     },
+    /// A call failed when it was replayed, as it would have when made.
+    #[error("call {call} of the recording failed")]
+    Recorded {
+        /// Its number among the calls recorded.
+        call: usize,
+        /// Why.
+        source: Box<DeviceError>,
+    },
     /// The device cannot record and replay.
     #[error("this device cannot record launches")]
     NoCapture,

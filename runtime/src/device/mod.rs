@@ -8,6 +8,7 @@ mod cuda;
 mod emulated;
 mod images;
 mod once;
+mod recording;
 
 pub use emulated::{Emulation, LaunchLog};
 
@@ -86,6 +87,14 @@ pub trait Backend: Send {
     /// [`DeviceError`].
     fn fill(&mut self, slice: Slice, byte: u8) -> Result<(), DeviceError>;
 
+    /// Makes the content undefined again, as in new memory, where the device can tell; it keeps its address.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    fn forget(&mut self, _slice: Slice) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
     /// Makes kernel number `kernel` of a bundle ready.
     ///
     /// # Errors
@@ -147,7 +156,7 @@ pub trait Backend: Send {
     /// Runs what was recorded, on the same addresses.
     ///
     /// # Errors
-    /// [`DeviceError`].
+    /// [`DeviceError`]; [`DeviceError::Recorded`] where the device knows which call it was.
     fn replay(&mut self, _graph: GraphId) -> Result<(), DeviceError> {
         Err(DeviceError::NoCapture)
     }

@@ -1,11 +1,12 @@
 //! What does a caller hold? A bundle on a device with its weights, states and memory.
 //!
-//! Law: after the first run of a plan at some sizes, running it again there allocates nothing on the device (except
-//! where the device asks for separate buffers). `bind` fills weights, `run` runs plans, `state` keeps what lasts.
+//! Law: after the first run of a plan at some sizes, running it again there allocates nothing on the device (after the
+//! second, where the device asks for separate buffers: those are kept with a recording). `bind` fills weights, `run` runs plans, `state` keeps what lasts.
 
 mod bind;
 mod prepare;
 mod run;
+mod slices;
 mod state;
 
 pub use run::{HostTensors, RunOptions, RunOutput, RunStats, StepTime};
@@ -109,8 +110,8 @@ impl Session {
     /// Drops everything that knows addresses; what is prepared again finds the new ones.
     fn forget_prepared(&mut self) {
         for plan in &mut self.plans {
-            for graph in plan.prepared.drain(..).filter_map(|p| p.graph) {
-                self.device.backend().drop_graph(graph);
+            for mut prepared in plan.prepared.drain(..) {
+                prepared.forget_recording(self.device.backend());
             }
         }
     }

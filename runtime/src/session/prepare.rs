@@ -40,6 +40,8 @@ pub(super) struct Prepared {
     pub(super) arena_bytes: usize,
     /// Recording of all steps.
     pub(super) graph: Option<GraphId>,
+    /// All buffers as the recording knows them, where some are allocations of their own.
+    pub(super) kept: Option<Vec<Slice>>,
     pub(super) runs: u64,
 }
 
@@ -60,10 +62,8 @@ impl Session {
         let new = self.prepared(at, plan, &bundle, symbols)?;
         self.reserve(new.workspace_bytes)?;
         let prepared = &mut self.plans[at].prepared;
-        if prepared.len() >= MAX_PREPARED
-            && let Some(graph) = prepared.remove(0).graph
-        {
-            self.device.backend().drop_graph(graph);
+        if prepared.len() >= MAX_PREPARED {
+            prepared.remove(0).forget_recording(self.device.backend());
         }
         prepared.push(new);
         Ok(())
@@ -102,7 +102,8 @@ impl Session {
         }
         let steps = self.steps(plan, bundle, symbols, &sizes)?;
         let (symbols, arena_bytes) = (symbols.to_vec(), arena.arena_bytes);
-        Ok(Prepared { symbols, places, shapes, steps, workspace_bytes: end, arena_bytes, graph: None, runs: 0 })
+        let (workspace_bytes, graph, kept, runs) = (end, None, None, 0);
+        Ok(Prepared { symbols, places, shapes, steps, workspace_bytes, arena_bytes, graph, kept, runs })
     }
 
     fn steps(
@@ -145,9 +146,7 @@ impl Session {
             return Ok(());
         }
         for prepared in self.plans.iter_mut().flat_map(|p| &mut p.prepared) {
-            if let Some(graph) = prepared.graph.take() {
-                self.device.backend().drop_graph(graph);
-            }
+            prepared.forget_recording(self.device.backend());
         }
         let device = self.device.backend();
         if let Some(old) = self.workspace.take() {

@@ -1,7 +1,7 @@
 //! How does a plan run? Inputs checked and uploaded, steps launched or replayed, outputs downloaded.
 
 use super::Session;
-use super::prepare::{Place, Prepared, PreparedStep};
+use super::prepare::{Prepared, PreparedStep};
 use crate::device::{Arg, Backend, Slice};
 use crate::error::{DeviceError, InputFault, RunError};
 use crate::tensor::HostTensor;
@@ -116,7 +116,7 @@ impl Session {
         let capture = self.capture && !options.time_steps;
         let device = self.device.backend();
         let separate = device.separate_buffers();
-        let slices = slices(device, prepared, workspace)?;
+        let slices = prepared.slices(device, workspace)?;
         let result = (|| {
             upload(device, plan, &slices, inputs)?;
             let mut stats = RunStats { arena_bytes: prepared.arena_bytes, ..RunStats::default() };
@@ -124,7 +124,7 @@ impl Session {
             let names = Names { bundle, plan };
             if options.time_steps {
                 timed(device, prepared, &slices, &names, &mut stats)?;
-            } else if separate || !capture {
+            } else if !capture {
                 launch_all(device, prepared, &slices, &names)?;
             } else {
                 stats.replayed = replay_or_launch(device, prepared, &slices, &names)?;
@@ -148,7 +148,7 @@ impl Session {
         // A run that failed may have set up nothing, and only what is set up can be recorded.
         prepared.runs += u64::from(result.is_ok());
         if separate {
-            free_separate(device, prepared, &slices);
+            prepared.keep_or_free(device, slices);
         }
         result
     }
@@ -208,45 +208,6 @@ fn check_wanted(plan: &Plan, options: &RunOptions) -> Result<(), RunError> {
         }
     }
     Ok(())
-}
-
-/// Addresses of all buffers for this run.
-fn slices(device: &mut dyn Backend, prepared: &Prepared, workspace: Option<Slice>) -> Result<Vec<Slice>, RunError> {
-    let separate = device.separate_buffers();
-    let mut slices: Vec<Slice> = Vec::with_capacity(prepared.places.len());
-    for place in &prepared.places {
-        slices.push(match *place {
-            Place::Fixed(slice) => slice,
-            Place::Workspace { size_bytes, .. } if separate => match super::allocate(device, size_bytes) {
-                Ok(slice) => slice,
-                Err(source) => {
-                    free_separate(device, prepared, &slices);
-                    return Err(RunError::Device {
-                        verb: "allocate",
-                        what: "a buffer".to_owned(),
-                        source: Box::new(source),
-                    });
-                }
-            },
-            Place::Workspace { offset_bytes, size_bytes } => match workspace {
-                Some(Slice { buffer, .. }) => Slice { buffer, offset_bytes, size_bytes },
-                None => NOWHERE,
-            },
-            Place::Nowhere => NOWHERE,
-        });
-    }
-    Ok(slices)
-}
-
-/// Stands for buffers no step touches; any use of it is refused by the device.
-const NOWHERE: Slice = Slice { buffer: crate::device::BufferId(u32::MAX), offset_bytes: 0, size_bytes: 0 };
-
-fn free_separate(device: &mut dyn Backend, prepared: &Prepared, slices: &[Slice]) {
-    for (place, slice) in prepared.places.iter().zip(slices) {
-        if matches!(place, Place::Workspace { .. }) {
-            device.free(slice.buffer);
-        }
-    }
 }
 
 fn upload(device: &mut dyn Backend, plan: &Plan, slices: &[Slice], inputs: &HostTensors) -> Result<(), RunError> {
@@ -311,6 +272,10 @@ impl Names<'_> {
     }
 
     fn failed_replay(&self, source: DeviceError) -> RunError {
+        // Each step is one call, so what failed has the step's number where the device tells it.
+        if let DeviceError::Recorded { call, source } = source {
+            return self.failed(call, *source);
+        }
         RunError::Step { plan: self.plan.name.clone(), place: "its recording".to_owned(), source: Box::new(source) }
     }
 }

@@ -8,6 +8,7 @@ mod cuda;
 mod emulated;
 mod plain;
 mod plans;
+mod replay;
 mod run;
 mod state;
 
