@@ -377,6 +377,12 @@ pub enum LaunchError {
         /// Both of them.
         finding: Box<crate::Race>,
     },
+    /// An accumulator of `wgmma` touched before the wait that completes it.
+    #[error("{finding}")]
+    Accumulator {
+        /// Where, and of which multiplication.
+        finding: Box<crate::Early>,
+    },
     /// Calls nest deeper than the local memory of a thread allows.
     #[error("{place}: call stack needs more than {limit_bytes} B of local memory")]
     StackOverflow {

@@ -1,4 +1,5 @@
-//! What does a data race look like to whoever must mend it? Both accesses, where they are, and what was missing.
+//! What do a data race and a result touched too early look like to whoever must mend them? Both instructions, where
+//! they are, and what was missing.
 
 use crate::error::{Access, Place, Space};
 
@@ -60,5 +61,30 @@ impl std::fmt::Display for Race {
             write!(f, " ({file}:{line})")?;
         }
         write!(f, " by block ({bx}, {by}, {bz}), thread ({tx}, {ty}, {tz})")
+    }
+}
+
+/// An accumulator of an asynchronous `wgmma` that another instruction touches before its group is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Early {
+    /// The instruction that touches it.
+    pub place: Place,
+    /// What it does.
+    pub access: Access,
+    /// Position among the accumulators.
+    pub accumulator: usize,
+    /// The `wgmma.mma_async` whose result it will be.
+    pub multiplication: Place,
+}
+
+impl std::fmt::Display for Early {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Early { place, access, accumulator, multiplication } = self;
+        write!(f, "{place}: {access} of accumulator {accumulator} of the `wgmma.mma_async` at PTX line ")?;
+        write!(f, "{}", multiplication.ptx_line)?;
+        if let Some((file, line)) = &multiplication.source {
+            write!(f, " ({file}:{line})")?;
+        }
+        f.write_str(", whose group no `wgmma.wait_group` has completed")
     }
 }

@@ -73,7 +73,8 @@ pub struct Launch<'a> {
 pub struct Checks {
     /// Addresses that are no multiple of the access size.
     pub alignment: bool,
-    /// Reads of global and shared bytes nobody wrote, or that `cp.async` has not delivered.
+    /// Reads of global and shared bytes nobody wrote, or that `cp.async` has not delivered; accumulators of `wgmma`
+    /// touched before their wait.
     pub uninitialised: bool,
     /// Barriers reached by part of a warp, or left incomplete.
     pub barriers: bool,

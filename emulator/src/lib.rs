@@ -19,7 +19,7 @@ mod tensor_map;
 
 pub use decode::{Entry, Module, Param};
 pub use error::{Access, LaunchError, MemoryError, ParseError, Place, Space};
-pub use finding::{Cause, Race};
+pub use finding::{Cause, Early, Race};
 pub use launch::{Arg, Checks, Launch, Options, launch};
 pub use memory::Memory;
 pub use mutant::{Fault, Mutant, mutants};

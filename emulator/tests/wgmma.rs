@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Gpu, Numbers};
-use enel_emulator::Arg;
+use enel_emulator::{Access, Arg, Early, LaunchError, Place};
 use half::{bf16, f16};
 
 /// Bytes of a swizzle row; 16 is none.
@@ -309,4 +309,80 @@ fn operands_in_registers_signs_and_a_fresh_start() {
     run(&Case { scale_d: false, ..PLAIN }, 8);
     run(&Case { signs: [-1, 1], ..PLAIN }, 9);
     run(&Case { signs: [-1, -1], scale_d: false, ..PLAIN }, 10);
+}
+
+const WAIT: &str = "wgmma.wait_group.sync.aligned 0;\n";
+
+/// Runs the kernel of `PLAIN` with `instead` in place of its wait; all is zero but the accumulators, which are 1.
+fn with_instead_of_wait(instead: &str) -> (String, Result<Vec<f32>, LaunchError>) {
+    let bytes = B_AT + 256 * 128;
+    let text = PLAIN.kernel(bytes).replace(WAIT, instead);
+    // The multiplication is line 7 of a source, all else line 9.
+    let text = text.replace("wgmma.mma_async", ".loc 1 7 0\nwgmma.mma_async");
+    let text = text.replace("wgmma.commit_group", ".loc 1 9 0\nwgmma.commit_group") + ".file 1 \"k.cu\"\n";
+    let mut gpu = Gpu::new(&text);
+    let (image, regs) = (gpu.upload(&vec![0u8; bytes]), gpu.upload(&[0u32; 512]));
+    let n = 128 * PLAIN.registers();
+    let d = gpu.upload(&vec![1f32; n]);
+    let args = [Arg::U64(image), Arg::U64(d), Arg::U64(regs)];
+    let ran = gpu.try_run("k", [1, 1, 1], [128, 1, 1], 0, &args).map(|_| gpu.download::<f32>(d, n));
+    (text, ran)
+}
+
+/// The finding, and the instructions it is about as the text has them.
+fn early(instead: &str) -> (Early, String, String) {
+    let (text, ran) = with_instead_of_wait(instead);
+    let Err(LaunchError::Accumulator { finding }) = ran else { panic!("{instead}: {ran:?}") };
+    let line = |place: &Place| text.lines().nth(place.ptx_line as usize - 1).unwrap().to_owned();
+    let lines = (line(&finding.place), line(&finding.multiplication));
+    (*finding, lines.0, lines.1)
+}
+
+#[test]
+fn an_accumulator_read_before_its_wait_is_told_with_both_instructions() {
+    let (finding, reader, multiplication) = early("");
+    assert_eq!(reader, "st.global.b32 [%rd4+0], %r100;");
+    assert!(multiplication.starts_with("wgmma.mma_async"), "{multiplication}");
+    assert_eq!((finding.access, finding.accumulator), (Access::Read, 0));
+    assert_eq!((finding.place.block, finding.place.thread), ([0; 3], [0; 3]));
+    assert_eq!(finding.place.source, Some(("k.cu".to_owned(), 9)));
+    assert_eq!(finding.multiplication.source, Some(("k.cu".to_owned(), 7)));
+    let said = finding.to_string();
+    assert!(said.contains("kernel `k`") && said.contains("read of accumulator 0") && said.contains("k.cu:7"), "{said}");
+    // A wait that keeps one group in flight is no wait for the last.
+    assert_eq!(early("wgmma.wait_group.sync.aligned 1;\n").1, reader);
+    for (reader, accumulator) in [
+        ("add.f32 %r2, %r103, %r103;", 3),
+        ("cvt.rn.bf16x2.f32 %r2, %r104, %r105;", 5),
+        ("mov.b64 %rd3, {%r106, %r107};", 6),
+        ("selp.b32 %r2, %r108, %r2, %p0;", 8),
+        ("setp.lt.f32 %p2, %r2, %r109;", 9),
+        ("shfl.sync.bfly.b32 %r2, %r110, 1, 31, -1;", 10),
+        ("st.shared.b32 [%r0], %r111;", 11),
+        ("@%p0 fma.rn.f32 %r2, %r2, %r2, %r112;", 12),
+    ] {
+        let (finding, found, _) = early(&format!("{reader}\n{WAIT}"));
+        assert_eq!((finding.access, finding.accumulator, found.as_str()), (Access::Read, accumulator, reader));
+    }
+    // Also where a move took it first.
+    assert_eq!(early(&format!("mov.b32 %r2, %r131;\nneg.f32 %r2, %r2;\n{WAIT}")).0.accumulator, 31);
+}
+
+#[test]
+fn an_accumulator_written_before_its_wait_is_told() {
+    for writer in ["mov.b32 %r102, 0;", "ld.global.b32 %r102, [%rd4];", "@%p0 add.u32 %r102, %r2, 1;"] {
+        let (finding, found, _) = early(&format!("{writer}\n{WAIT}"));
+        assert_eq!((finding.access, finding.accumulator, found.as_str()), (Access::Write, 2, writer));
+    }
+}
+
+#[test]
+fn moves_of_accumulators_in_flight_are_no_finding() {
+    // A compiler may move a result and use its register anew; what it does not touch is no matter.
+    let moved =
+        format!("mov.b32 %r299, %r100;\nmov.b32 %r100, 5;\nadd.u32 %r2, %r2, 1;\n{WAIT}mov.b32 %r100, %r299;\n");
+    for instead in [WAIT.to_owned(), moved, format!("@!%p0 mov.b32 %r100, 0;\n{WAIT}")] {
+        let got = with_instead_of_wait(&instead).1.unwrap();
+        assert!(got.iter().all(|&x| x == 1.0), "{instead}");
+    }
 }

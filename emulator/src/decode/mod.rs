@@ -16,6 +16,7 @@ pub(crate) mod kinds;
 mod memory;
 mod mods;
 pub(crate) mod op;
+pub(crate) mod registers;
 mod tensor;
 mod wgmma;
 

@@ -42,6 +42,12 @@ pub(crate) enum Fault {
         detail: String,
     },
     Race(super::race::Conflict),
+    /// Accumulator number `accumulator` of the `wgmma` at `pc` is still in flight.
+    Accumulator {
+        access: Access,
+        accumulator: usize,
+        pc: u32,
+    },
     Trap,
     TooManyInstructions,
     StackOverflow,

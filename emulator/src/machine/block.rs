@@ -529,13 +529,14 @@ impl Env<'_> {
     #[cold]
     pub(crate) fn error(&self, warp: &Warp, lane: u32, pc: u32, fault: Fault) -> LaunchError {
         let module = self.grid.module;
-        let place = Box::new(Place {
+        let at = |pc: u32| Place {
             kernel: self.grid.kernel.to_owned(),
             ptx_line: module.code.get(pc as usize).map_or(0, |i| i.line),
             source: module.source(pc),
             block: self.block_idx,
             thread: self.grid.thread(warp.index, lane.min(31)),
-        });
+        };
+        let place = Box::new(at(pc));
         match fault {
             Fault::Memory { kind, access, space, address, bytes } => match kind {
                 MemoryFault::Misaligned => LaunchError::Misaligned { place, access, space, address, bytes },
@@ -565,6 +566,10 @@ impl Env<'_> {
             Fault::AsyncCopy { detail } => LaunchError::AsyncCopy { place, detail },
             Fault::Barrier { barrier, detail } => LaunchError::Barrier { place, barrier, detail },
             Fault::WarpSync { detail } => LaunchError::WarpSync { place, detail },
+            Fault::Accumulator { access, accumulator, pc } => {
+                let finding = crate::Early { place: *place, access, accumulator, multiplication: at(pc) };
+                LaunchError::Accumulator { finding: Box::new(finding) }
+            }
             Fault::Race(conflict) => self.race(*place, &conflict),
             Fault::Trap => LaunchError::Trap { place },
             Fault::TooManyInstructions => LaunchError::TooManyInstructions { place, limit: self.grid.max_instructions },

@@ -14,6 +14,7 @@ mod clock;
 pub(crate) mod cluster;
 pub(crate) mod count;
 mod directed;
+mod early;
 mod flight;
 mod float;
 mod fp8;

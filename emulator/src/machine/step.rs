@@ -44,7 +44,7 @@ impl Env<'_> {
                 warp.cur.pc = pc + 1;
                 continue;
             }
-            match self.step(warp, &instr.op, m)? {
+            match self.checked_step(warp, &instr.op, m)? {
                 Next::Advance => warp.cur.pc = pc + 1,
                 Next::Moved => {
                     let alone = warp.others.is_empty() && warp.cur.mask != 0 && warp.cur.state == State::Running;
@@ -68,7 +68,7 @@ impl Env<'_> {
     }
 
     #[inline(always)]
-    fn step(&mut self, warp: &mut Warp, op: &Op, m: u32) -> Lane<Next> {
+    pub(super) fn step(&mut self, warp: &mut Warp, op: &Op, m: u32) -> Lane<Next> {
         match *op {
             Op::Un32(op, d, a) => warp.un32(op, m, d, a),
             Op::Bin32(op, d, a, b) => warp.bin32(op, m, d, a, b),

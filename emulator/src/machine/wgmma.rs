@@ -436,6 +436,24 @@ impl Queue {
         self.running.iter().any(|r| tokens(r).contains(&word))
     }
 
+    /// The multiplication a token is of, and the number of its accumulator.
+    pub(crate) fn origin(&self, word: u32) -> Option<(u32, usize)> {
+        if word < TOKEN_BASE {
+            return None;
+        }
+        let of = |r: &Running| {
+            let index = word.checked_sub(r.first_token)? as usize;
+            (index < r.starts.len()).then_some((r.pc, index))
+        };
+        self.running.iter().find_map(of)
+    }
+
+    /// Whether a running multiplication goes on from this token.
+    pub(crate) fn is_start(&self, word: u32) -> bool {
+        let mut starts = self.running.iter().flat_map(|r| &r.starts);
+        starts.any(|start| matches!(start, Start::Token(token) if *token == word))
+    }
+
     fn take_tokens(&mut self, n: u32) -> u32 {
         if self.next_token + n > MAX_TOKENS {
             self.next_token = 0;

@@ -195,6 +195,7 @@ fn catch(error: &DeviceError) -> Caught {
         LaunchError::Uninitialised { .. } => "unwritten read",
         LaunchError::Barrier { .. } | LaunchError::Mbarrier { .. } => "barrier",
         LaunchError::WarpSync { .. } => "warp mask",
+        LaunchError::Accumulator { .. } => "accumulator",
         LaunchError::Deadlock { .. } => "deadlock",
         LaunchError::TooManyInstructions { .. } => "endless",
         LaunchError::Race { finding } => match finding.cause {
