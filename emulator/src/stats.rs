@@ -88,6 +88,8 @@ pub struct Traffic {
     pub sectors: u64,
     /// Sectors the same distinct bytes would fill, packed.
     pub ideal_sectors: u64,
+    /// Sectors touched, each once per block: the least that this division into blocks can move.
+    pub block_sectors: u64,
 }
 
 /// Accesses to shared memory.
@@ -153,11 +155,12 @@ pub struct Stats {
 
 impl Traffic {
     fn add(&mut self, other: Traffic) {
-        let Traffic { requests, bytes, sectors, ideal_sectors } = other;
+        let Traffic { requests, bytes, sectors, ideal_sectors, block_sectors } = other;
         self.requests += requests;
         self.bytes += bytes;
         self.sectors += sectors;
         self.ideal_sectors += ideal_sectors;
+        self.block_sectors += block_sectors;
     }
 }
 

@@ -135,7 +135,8 @@ pub fn exact(row: &KernelCounts) -> String {
     format!(
         "{kernel}\n  launches {launches}, blocks {}, warp instructions {}, lane instructions {}\n  {}\n  \
         tensor flops {}, barriers {}, atomics {}, local bytes {}\n  \
-        read {} B in {} sectors (packed {}), written {} B in {} sectors (packed {}), distinct {} B\n  \
+        read {} B in {} sectors (packed {}, of blocks {}), written {} B in {} sectors (packed {}, of blocks {}), \
+        distinct {} B\n  \
         shared {} B in {} passes (without conflicts {})",
         stats.blocks,
         stats.warp_instructions,
@@ -148,9 +149,11 @@ pub fn exact(row: &KernelCounts) -> String {
         read.bytes,
         read.sectors,
         read.ideal_sectors,
+        read.block_sectors,
         written.bytes,
         written.sectors,
         written.ideal_sectors,
+        written.block_sectors,
         stats.distinct_bytes(),
         shared.bytes,
         shared.wavefronts,
@@ -171,7 +174,12 @@ pub fn row(counts: &KernelCounts, gpu: &Gpu) -> Value {
     let roofline = gpu.roofline(&Stats { blocks, ..stats.clone() });
     let (bound, time_us) = roofline.bound();
     let classes: BTreeMap<&str, u64> = Class::ALL.iter().map(|&class| (class.name(), stats.of_class(class))).collect();
-    let traffic = |t: &enel_emulator::Traffic| json!({ "requests": t.requests, "bytes": t.bytes, "sectors": t.sectors, "ideal_sectors": t.ideal_sectors });
+    let traffic = |t: &enel_emulator::Traffic| {
+        json!({
+            "requests": t.requests, "bytes": t.bytes, "sectors": t.sectors, "ideal_sectors": t.ideal_sectors,
+            "block_sectors": t.block_sectors,
+        })
+    };
     json!({
         "kernel": kernel,
         "launches": launches,
@@ -189,6 +197,7 @@ pub fn row(counts: &KernelCounts, gpu: &Gpu) -> Value {
         "coalescing": ratio(read.sectors + written.sectors, read.ideal_sectors + written.ideal_sectors),
         "distinct_bytes": stats.distinct_bytes(),
         "traffic": ratio(32 * (read.sectors + written.sectors), stats.distinct_bytes()),
+        "tiling": ratio(read.sectors + written.sectors, read.block_sectors + written.block_sectors),
         "shared": {
             "bytes": shared.bytes,
             "wavefronts": shared.wavefronts,
@@ -212,7 +221,7 @@ pub fn row(counts: &KernelCounts, gpu: &Gpu) -> Value {
 /// As [`crate::out::line`].
 pub fn table(rows: &[Value]) -> Result<()> {
     outln!(
-        "{:36} {:>8} {:>12} {:>10} {:>10} {:>9} {:>8} {:>8} {:>6} {:>10} bound",
+        "{:36} {:>8} {:>12} {:>10} {:>10} {:>9} {:>8} {:>7} {:>8} {:>6} {:>10} bound",
         "kernel",
         "launches",
         "warp instr",
@@ -220,6 +229,7 @@ pub fn table(rows: &[Value]) -> Result<()> {
         "KiB moved",
         "coalesced",
         "traffic",
+        "tiling",
         "conflict",
         "lanes",
         "bound us"
@@ -228,7 +238,7 @@ pub fn table(rows: &[Value]) -> Result<()> {
         let number = |pointer: &str| row.pointer(pointer).and_then(Value::as_f64).unwrap_or_default();
         let text = |pointer: &str| row.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         outln!(
-            "{:36} {:>8} {:>12} {:>10.2} {:>10.1} {:>8.2}x {:>7.2}x {:>8} {:>5.0}% {:>10.3} {}",
+            "{:36} {:>8} {:>12} {:>10.2} {:>10.1} {:>8.2}x {:>7.2}x {:>6.2}x {:>8} {:>5.0}% {:>10.3} {}",
             text("/kernel"),
             number("/launches"),
             number("/warp_instructions"),
@@ -236,6 +246,7 @@ pub fn table(rows: &[Value]) -> Result<()> {
             number("/distinct_bytes") / 1024.0,
             number("/coalescing"),
             number("/traffic"),
+            number("/tiling"),
             number("/shared/bank_conflicts"),
             number("/active_lanes") * 100.0,
             number("/roofline/time_us"),

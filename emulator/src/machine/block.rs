@@ -13,6 +13,7 @@ use crate::error::{LaunchError, Place};
 use crate::launch::Checks;
 use crate::memory::{LOCAL_TAG, Memory, SHARED_TAG};
 use crate::stats::Stats;
+use std::collections::HashSet;
 use std::sync::Mutex;
 
 /// Named barriers of a block.
@@ -81,6 +82,8 @@ pub(crate) struct Env<'a> {
     pub(crate) released: Vec<Released>,
     pub(crate) races: Option<Box<Races>>,
     pub(crate) stats: Stats,
+    /// Sectors of global memory this block has touched, twice the number, and one more for writes; where they are counted.
+    pub(crate) sectors: HashSet<u64>,
     pub(crate) budget: u64,
     pub(crate) clock: u64,
     /// What it shares with the other blocks of its cluster, while it runs.
@@ -279,6 +282,7 @@ impl<'a> Block<'a> {
             released: Vec::new(),
             races,
             stats: Stats { blocks: 1, ..Stats::default() },
+            sectors: HashSet::new(),
             budget: 0,
             clock: 0,
             hub: Hub::default(),

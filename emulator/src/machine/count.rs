@@ -119,7 +119,8 @@ impl Env<'_> {
             for &address in &global.addresses[..global.n] {
                 tally.mark(address, touch.bytes, touch.access);
             }
-            count_global(&mut self.stats, &mut global, bytes, touch.access);
+            drop(tally);
+            self.count_global(&mut global, bytes, touch.access);
         }
         if shared.iter().any(Option::is_some) {
             count_shared(&mut self.stats, &shared, bytes);
@@ -132,12 +133,13 @@ impl Env<'_> {
         let n_bytes = u64::from(bytes);
         match home {
             Home::Global => {
-                let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
                 for chunk in rows.chunks(LANES) {
                     let mut lanes = Lanes { addresses: [0; LANES], n: chunk.len() };
                     lanes.addresses[..chunk.len()].copy_from_slice(chunk);
+                    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
                     chunk.iter().for_each(|&address| tally.mark(address, bytes, access));
-                    count_global(&mut self.stats, &mut lanes, n_bytes, access);
+                    drop(tally);
+                    self.count_global(&mut lanes, n_bytes, access);
                 }
             }
             Home::Shared => {
@@ -156,6 +158,22 @@ impl Env<'_> {
 }
 
 impl Env<'_> {
+    fn count_global(&mut self, lanes: &mut Lanes, bytes: u64, access: Access) {
+        let n = lanes.n as u64;
+        let (n_sectors, ideal) = sectors(lanes, bytes);
+        let is_read = access == Access::Read;
+        let traffic = if is_read { &mut self.stats.read } else { &mut self.stats.written };
+        traffic.requests += 1;
+        traffic.bytes += n * bytes;
+        traffic.sectors += n_sectors;
+        traffic.ideal_sectors += ideal;
+        for &address in &lanes.addresses[..lanes.n] {
+            for sector in address / SECTOR..=(address + bytes - 1) / SECTOR {
+                traffic.block_sectors += u64::from(self.sectors.insert(2 * sector + u64::from(!is_read)));
+            }
+        }
+    }
+
     /// Counts what an asynchronous copy moves.
     pub(crate) fn count_copy(&mut self, copy: &Copy) {
         let to_global = matches!(copy.target, Target::Global);
@@ -167,16 +185,6 @@ impl Env<'_> {
             self.count_rows(Home::Shared, &[piece.shared.into()], (piece.bytes, access));
         }
     }
-}
-
-fn count_global(stats: &mut Stats, lanes: &mut Lanes, bytes: u64, access: Access) {
-    let n = lanes.n as u64;
-    let (n_sectors, ideal) = sectors(lanes, bytes);
-    let traffic = if access == Access::Read { &mut stats.read } else { &mut stats.written };
-    traffic.requests += 1;
-    traffic.bytes += n * bytes;
-    traffic.sectors += n_sectors;
-    traffic.ideal_sectors += ideal;
 }
 
 fn count_shared(stats: &mut Stats, lanes: &[Option<u64>; LANES], bytes: u64) {
