@@ -11,6 +11,7 @@ pub mod verify;
 use clap::{Args, ValueEnum};
 use enel_lower::FrontConfig;
 use enel_passes::{Memory, Mode, Passes, REWRITES};
+use enel_train::config::ModeConfig;
 
 /// Numeric mode on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,6 +27,15 @@ impl From<ModeArg> for Mode {
         match arg {
             ModeArg::F32 => Mode::F32,
             ModeArg::Bf16 => Mode::Bf16,
+        }
+    }
+}
+
+impl From<ModeArg> for ModeConfig {
+    fn from(arg: ModeArg) -> ModeConfig {
+        match arg {
+            ModeArg::F32 => ModeConfig::F32,
+            ModeArg::Bf16 => ModeConfig::Bf16,
         }
     }
 }

@@ -60,7 +60,6 @@ pub(super) fn prepare(args: &BenchArgs) -> Result<Step> {
         Call { plan: MICRO_STEP, symbols, inputs },
         Call { plan: "apply", symbols: Vec::new(), inputs: HostTensors::new() },
     ];
-    std::fs::write("/tmp/micro.tir", micro.graph.to_string())?;
     Ok(Step { graphs: vec![micro.graph, apply], calls })
 }
 

@@ -67,11 +67,12 @@ pub(super) fn prepare(args: &BenchArgs) -> Result<Workload> {
     let device = Device::open(&args.device).with_context(|| format!("cannot open device `{}`", args.device))?;
     eprintln!("compiling for {}", device.name());
     let targets = device::targets(&device);
-    let bundle = device::build(
-        &graphs.iter().collect::<Vec<_>>(),
-        &FrontConfig { mode, passes: Passes::all(), memory: None },
-        &targets,
-    )?;
+    // A step is compiled as the trainer compiles it.
+    let front = match args.work {
+        Work::TrainStep => enel_train::steps::front(args.mode.into(), None),
+        Work::Embed | Work::Prefill | Work::Decode => FrontConfig { mode, passes: Passes::all(), memory: None },
+    };
+    let bundle = device::build(&graphs.iter().collect::<Vec<_>>(), &front, &targets)?;
     let mut session = Session::new(Arc::new(bundle), device)?;
     let noise = Noise::new(&graphs);
     session.bind(&noise)?;
