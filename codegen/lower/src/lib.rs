@@ -6,6 +6,7 @@
 mod emit;
 mod front;
 mod group;
+mod join;
 mod plan;
 mod share;
 

@@ -1,6 +1,7 @@
 //! Which buffers, which order? Groups become steps; states are updated in place where no later step reads the old value.
 
 use crate::group::{Lowered, lower_copy, lower_group};
+use crate::join::join;
 use crate::share::{Item, MAX_PARTS, launches};
 use enel_bundle::{Body, Buffer, BufferKind, Call, Desc, Kernel, Piece, Plan, Port, Step};
 use enel_ir::{DType, Dim, Graph, InputKind, NodeId, Op, Verified};
@@ -211,7 +212,8 @@ impl<'g> Maker<'g> {
                 [only] => work[only].kernels().map(|lowered| self.call(&[lowered], kernels)).collect(),
                 [..] => {
                     let parts: Vec<&Lowered> = members.iter().map(|at| &work[*at].kernel).collect();
-                    vec![self.call(&parts, kernels)]
+                    let joined = join(&parts);
+                    vec![self.call(&joined.iter().collect::<Vec<_>>(), kernels)]
                 }
             };
             self.plan.steps.extend(steps);
