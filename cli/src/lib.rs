@@ -6,6 +6,7 @@ pub mod compile;
 pub mod device;
 pub mod enel;
 pub mod out;
+pub mod size;
 pub mod source;
 pub mod tensors;
 

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, bail};
 use enel_ir::{DType, Graph, parse, verify};
 use enel_model::{
-    Bounds, EnelConfig, Extent, Goal, LlamaConfig, TapLevel, decode_graph, embed_graph, prefill_graph, step_graph,
+    Bounds, EnelConfig, Extent, Goal, LlamaConfig, PRESETS, TapLevel, decode_graph, embed_graph, prefill_graph,
+    step_graph,
 };
 use enel_passes::Mode;
 use std::path::Path;
@@ -16,9 +17,6 @@ pub struct Source {
     /// The preset's name.
     pub preset: Option<String>,
 }
-
-/// Names `EnelConfig::preset` knows.
-pub const PRESETS: [&str; 5] = ["tiny", "small", "enel-135m", "enel-7b", "enel-13b"];
 
 /// Rows of one call that can be scored: tokens of the longest label.
 pub const MAX_SCORED: usize = 512;

@@ -1,7 +1,7 @@
 //! Rewrites keep meaning and pay: an LGA stage written naively becomes few kernels with few multiplications.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use enel_bundle::{Step, flops};
+use enel_bundle::{Body, Step, flops};
 use enel_interp::{Rounding, Run, Tensor, run};
 use enel_ir::{DType, Graph, NodeId, parse, verify};
 use enel_lower::{Divided, FrontConfig, compile, divide};
@@ -86,6 +86,21 @@ fn cost(graph: &Graph, off: &[&str]) -> (usize, u64, usize) {
 fn fusion_fires_on_an_lga_stage() {
     let (launches, ..) = cost(&lga(), &[]);
     assert_eq!(launches, 7, "fps, centres, knn, then 4: both spreads and both linear maps, code, net1, net2");
+}
+
+#[test]
+fn mean_and_variance_of_one_value_share_a_pass() {
+    let graph = parse(
+        "graph @norms {\n  %x = input \"x\" : f32[64, 32]\n  %m = mean %x {axes = [0]}\n  \
+         %v = variance %x {axes = [0]}\n  return m = %m, v = %v\n}\n",
+    )
+    .unwrap();
+    let compiled = compile(&[&graph], &FrontConfig { mode: Mode::F32, passes: Passes::all(), memory: None }).unwrap();
+    let [Step::Call(_)] = &compiled.plans[0].steps[..] else { panic!("{}", compiled.plans[0]) };
+    let [kernel] = &compiled.kernels[..] else { panic!("{} kernels", compiled.kernels.len()) };
+    let [desc] = &kernel.descs().collect::<Vec<_>>()[..] else { panic!("{} parts", kernel.parts.len()) };
+    let Body::Reduce(body) = &desc.body else { panic!("{desc}") };
+    assert_eq!((body.accs.len(), body.stores.len()), (2, 2));
 }
 
 #[test]

@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use enel_autodiff::{GRAD, differentiate};
+use enel_bundle::{Step, layout};
 use enel_cli::device::{Feed, run_graph};
 use enel_interp::{Rounding, Run, Tensor, Values, run};
 use enel_ir::{DType, Graph, InputKind, TensorType, verify};
-use enel_lower::{FrontConfig, divide};
+use enel_lower::{FrontConfig, compile, divide};
 use enel_model::train::{
     Contrast, Distillation, EmbeddingRows, Masked, Objective, Optimizer, PositionCode, Prediction, Schedule, Tap,
     Target, TargetGradient, TrainConfig, Trainable, apply_graph, micro_step_graph, training_graph,
@@ -277,6 +278,22 @@ fn the_hybrid_step_agrees_on_the_emulated_device() {
         let train = train(Objective::hybrid_feature(0.3), BatchNorms::Own);
         micro_step_agrees(&config, ("hybrid", &train), ("emulated", mode));
     }
+}
+
+#[test]
+fn a_step_copies_nothing_and_builds_no_state_twice() {
+    let objective = Objective::hybrid_feature(0.3);
+    let micro = micro_step_graph(&config(), &train(objective, BatchNorms::Own), &Bounds::default()).unwrap();
+    let apply = apply_graph(&micro.weights, &Optimizer::paper(1e-3, Schedule::Constant)).unwrap();
+    for graph in [&micro.graph, &apply] {
+        let compiled = compile(&[graph], &FrontConfig::default()).unwrap();
+        let copies = compiled.plans[0].steps.iter().filter(|step| matches!(step, Step::Copy { .. })).count();
+        assert_eq!(copies, 0, "copies in {}", graph.name());
+    }
+    let plan = &compile(&[&apply], &FrontConfig::default()).unwrap().plans[0];
+    let temps = layout(plan, &[]).unwrap().arena_bytes;
+    let largest = micro.weights.iter().filter_map(|(_, ty)| ty.elems().as_const()).max().unwrap() as usize * 4;
+    assert!(temps < largest, "{temps} B of temporaries beside states of {largest} B");
 }
 
 #[test]

@@ -61,29 +61,10 @@ pub struct FrontArgs {
     /// Rewrites to leave out, by name (see `inspect --rewrites`).
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub without: Vec<String>,
-    /// What temporaries may take together at the largest sizes, such as 20G or 512M: values that wait long and cost little are
+    /// What temporaries may take together at the largest sizes, such as 20G, in units of a thousand: values that wait long and cost little are
     /// computed twice until they fit.
-    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::bytes)]
     pub memory: Option<u64>,
-}
-
-/// Bytes of a size such as `20G`, `512M`, `64K` or `1000`: powers of 1024.
-///
-/// # Errors
-/// What is no such size.
-pub fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
-    let shift = match &text[digits.len()..] {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err(format!("`{text}` is no size; write 20G, 512M, 64K or a number of bytes")),
-    };
-    let wrong = || format!("`{text}` is no size; write 20G, 512M, 64K or a number of bytes");
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
 impl FrontArgs {

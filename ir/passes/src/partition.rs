@@ -262,7 +262,7 @@ impl<'g> Maker<'g> {
             let too_long = work.cost > PROGRAM_LIMIT || work.depth > DEPTH_LIMIT;
             let too_often = readers >= 2 && work.cost.saturating_mul(readers - 1) > RECOMPUTE_LIMIT;
             // A narrow copy of what lasts is made once: contractions would narrow it for each of their tiles.
-            let narrowed = is_narrowed_state(self.graph, id) && readers >= 1;
+            let narrowed = is_narrowed_state(self.graph, id);
             let spread = work.costly && self.users[id].iter().any(|&u| self.repeats(u, id));
             let bound = self.weight_only[id] && self.leaves_binding(id) && !work.view;
             if !fuse || too_long || too_often || spread || bound || narrowed {

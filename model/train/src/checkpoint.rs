@@ -167,6 +167,9 @@ impl Checkpoint {
         if place.format != FORMAT {
             return Err(format(format!("its format is {}, this program reads {FORMAT}", place.format)));
         }
+        if place.history.len() != 64 || !place.history.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(format("its history is no hash of 64 hexadecimal digits".to_owned()));
+        }
         Ok(Checkpoint { path: path.to_owned(), place })
     }
 

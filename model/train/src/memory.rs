@@ -3,8 +3,9 @@
 //! Law: nothing is estimated. Buffers and arenas are those a session lays out at these sizes; operations are those of the
 //! plan's products and attentions.
 
-use crate::steps::{APPLY, GRADS, MICRO, OPTIMIZER};
+use crate::steps::{APPLY, MICRO};
 use enel_bundle::{BufferKind, Bundle, Plan, PlanError, Step, flops, layout};
+use enel_model::train::{GRAD, OPTIMIZER};
 use enel_types::{DimError, Symbol};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,7 +101,7 @@ impl Memory {
 
     /// Counts a state; all are f32.
     fn state(&mut self, name: &str, bytes: u64) {
-        if name.starts_with(GRADS) {
+        if name.starts_with(GRAD) {
             self.derivative_bytes += bytes;
             self.learning += bytes / 4;
         } else if name.starts_with(OPTIMIZER) {

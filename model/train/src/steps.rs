@@ -11,17 +11,13 @@ use crate::start::Shapes;
 use enel_ir::{DType, Graph, InputKind};
 use enel_lower::FrontConfig;
 use enel_model::train::{
-    ADAPTER_A, ADAPTER_B, MicroStep, Objective, Optimizer, Schedule, TrainConfig, apply_graph, micro_step_graph,
-    reading, training_graph,
+    ADAPTER_A, ADAPTER_B, GRAD, MicroStep, OPTIMIZER, Objective, Optimizer, Schedule, TrainConfig, apply_graph,
+    micro_step_graph, reading, training_graph,
 };
 use enel_model::{BatchNorms, Bounds, Extent, TapLevel};
 use enel_passes::{Memory, Mode, Passes};
 use enel_runtime::{HostTensors, RunError, Session};
 
-/// How the names of sums of derivatives begin.
-pub(crate) const GRADS: &str = "grad.";
-/// How the names of the optimizer's own states begin.
-pub(crate) const OPTIMIZER: &str = "adam.";
 /// How the name of a count of calls ends, which nothing computes with.
 pub(crate) const CALLS: &str = "num_batches_tracked";
 /// Names of plans.
@@ -109,7 +105,7 @@ impl Graphs {
         let mut shapes = Shapes::new();
         for graph in self.list() {
             for (id, name, kind) in graph.inputs().filter(|(_, _, kind)| *kind != InputKind::Data) {
-                let is_own = name.starts_with(GRADS) || name.starts_with(OPTIMIZER) || name.ends_with(CALLS);
+                let is_own = name.starts_with(GRAD) || name.starts_with(OPTIMIZER) || name.ends_with(CALLS);
                 if kind == InputKind::State && is_own {
                     continue;
                 }
@@ -122,7 +118,7 @@ impl Graphs {
 
     /// States of the model: weights that learn and running statistics.
     pub(crate) fn model_states(&self) -> Vec<String> {
-        let is_model = |name: &&str| !name.starts_with(GRADS) && !name.ends_with(CALLS);
+        let is_model = |name: &&str| !name.starts_with(GRAD) && !name.ends_with(CALLS);
         states(&self.micro.graph).filter(is_model).map(str::to_owned).collect()
     }
 

@@ -62,7 +62,7 @@ pub struct TrainArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Memory of the device, such as 80G, in units of a thousand; `--dry-run` says whether the run fits.
-    #[arg(long, value_name = "BYTES", requires = "dry_run", value_parser = budget::bytes)]
+    #[arg(long, value_name = "BYTES", requires = "dry_run", value_parser = crate::size::bytes)]
     pub memory: Option<u64>,
     /// Tokens of a sample `--dry-run` plans for, instead of the longest that is allowed.
     #[arg(long, value_name = "N", requires = "dry_run", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]

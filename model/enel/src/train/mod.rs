@@ -10,17 +10,18 @@ mod objective;
 mod optimizer;
 mod trainable;
 
+pub use enel_autodiff::GRAD;
 pub use forward::{TrainConfig, training_graph};
 pub use losses::{Nearest, chamfer, nearest};
 pub use objective::{Contrast, Distillation, Masked, Objective, PositionCode, Prediction, Tap, Target, TargetGradient};
-pub use optimizer::{FIRST, Optimizer, SECOND, STEP, Schedule, apply_graph};
+pub use optimizer::{FIRST, OPTIMIZER, Optimizer, SECOND, STEP, Schedule, apply_graph};
 pub use trainable::{ADAPTER_A, ADAPTER_B, Adapters, EmbeddingRows, Trainable};
 
 use crate::config::{Bounds, EnelConfig};
 use crate::names;
 use crate::scope::ModelError;
 use crate::tap::TapLevel;
-use enel_autodiff::{GRAD, differentiate};
+use enel_autodiff::differentiate;
 use enel_ir::{DType, Graph, InputKind, Node, NodeId, Op, TensorType, verify};
 use enel_passes::hoist;
 

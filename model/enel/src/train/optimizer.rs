@@ -55,6 +55,8 @@ impl Optimizer {
     }
 }
 
+/// How the names of all states of the optimizer begin.
+pub const OPTIMIZER: &str = "adam.";
 /// Name of the state that counts steps, `f32[]`.
 pub const STEP: &str = "adam.step";
 /// How the names of the means of derivatives begin.
