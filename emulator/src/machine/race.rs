@@ -277,29 +277,32 @@ impl Env<'_> {
         Ok(())
     }
 
-    /// An access of `bytes` bytes that belongs to all lanes of a warp-wide instruction together.
-    pub(crate) fn watch_row(
+    /// Rows of `bytes` bytes that belong to all lanes of a warp-wide instruction together; row `i` is lane `lane + i`'s to name.
+    pub(crate) fn watch_rows(
         &mut self,
         warp: &Warp,
         lane: usize,
         access: Access,
-        (home, address, bytes): (Home, u64, u32),
+        (rows, bytes): (&[(Home, u64)], u32),
     ) -> Lane<()> {
         let (Some(races), Some(ledger)) = (self.races.as_deref_mut(), self.grid.ledger) else { return Ok(()) };
-        if !matches!(home, Home::Shared | Home::Global) {
-            return Ok(());
-        }
         let mut ledger = lock(ledger);
-        let (rank, address) = if home == Home::Shared { spot(address, self.rank) } else { (0, address) };
-        let range = Range { home, rank, address, bytes };
         let order = &races.orders[warp.index as usize];
         let stamp = Stamp::new(order.who, order.period, ALL, warp.cur.pc);
-        let (region, first) = place_in(&mut self.hub.shadows, &mut ledger, &range);
-        let what = (&range, stamp, how(access, WEAK));
-        match touch_range(region, first, order, what) {
-            Some(other) => conflict(lane, &range, access, other, Cause::Unordered),
-            None => Ok(()),
+        let how = how(access, WEAK);
+        for (i, &(home, address)) in rows.iter().enumerate() {
+            let (rank, address) = match home {
+                Home::Shared => spot(address, self.rank),
+                Home::Global => (0, address),
+                Home::Local | Home::Param => continue,
+            };
+            let range = Range { home, rank, address, bytes };
+            let (region, first) = place_in(&mut self.hub.shadows, &mut ledger, &range);
+            if let Some(other) = touch_range(region, first, order, (&range, stamp, how)) {
+                return conflict(lane + i, &range, access, other, Cause::Unordered);
+            }
         }
+        Ok(())
     }
 
     /// Lanes of one weak store may write the same bytes only with the same value.
@@ -371,9 +374,9 @@ impl Env<'_> {
         let Some(races) = self.races.as_deref_mut() else { return };
         let order = &races.orders[warp.index as usize];
         let stamp = Stamp::new(order.who, order.period, 1 << lane, 0);
-        for (word, _) in words(address as usize / 4, &Range { home: Home::Shared, rank: self.rank, address, bytes }) {
-            self.hub.shadows[self.rank].region.land(word, order.who.agent(), &stamp);
-        }
+        let first = address as usize / 4;
+        let n = (address as usize + bytes as usize).div_ceil(4) - first;
+        self.hub.shadows[self.rank].region.land((first, n), order.who.agent(), &stamp);
     }
 
     /// A conflict with everything known about its places.

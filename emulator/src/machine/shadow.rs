@@ -124,10 +124,15 @@ const NO_WORD: Word = Word([EMPTY; SLOTS]);
 /// Words of a line: as many as a warp has lanes.
 const LINE_WORDS: usize = 32;
 
-/// 32 words. While only whole warps have touched them, lane `i` word `i`, the stamps of one word stand for all.
+/// Words of a quad: what a copy of 16 bytes or a row of a matrix touches at once.
+const QUAD_WORDS: usize = 4;
+
+/// 32 words, by the largest parts that were always touched as a whole.
 struct Line {
-    /// With `lanes` all ones.
+    /// While only whole warps have touched it, lane `i` word `i`: the stamps of one word, with `lanes` all ones.
     alike: Word,
+    /// While four words were always touched at once: the stamps of one of the four.
+    quads: Option<Box<[Word; LINE_WORDS / QUAD_WORDS]>>,
     apart: Option<Box<[Word; LINE_WORDS]>>,
 }
 
@@ -137,30 +142,84 @@ struct Page {
 }
 
 impl Line {
+    const NEW: Line = Line { alike: NO_WORD, quads: None, apart: None };
+
+    /// The stamps of word `index`.
     #[inline(always)]
-    fn word(&mut self, index: usize) -> &mut Word {
-        let Line { alike, apart } = self;
-        let words = apart.get_or_insert_with(|| {
-            let Word(stamps) = std::mem::replace(alike, NO_WORD);
-            let lane = |i: usize| stamps.map(|s| if s.period == 0 { EMPTY } else { Stamp { lanes: 1 << i, ..s } });
-            Box::new(std::array::from_fn(|i| Word(lane(i))))
-        });
-        &mut words[index]
+    fn stamps(&self, index: usize) -> Word {
+        match (&self.apart, &self.quads) {
+            (Some(words), _) => words[index],
+            (None, Some(quads)) => quads[index / QUAD_WORDS],
+            (None, None) => self.alike.of_lane(index),
+        }
+    }
+
+    /// All words, each with its own stamps from now on.
+    #[inline(always)]
+    fn words(&mut self) -> &mut [Word; LINE_WORDS] {
+        if self.apart.is_none() {
+            self.divide();
+        }
+        self.apart.get_or_insert_with(|| Box::new([NO_WORD; LINE_WORDS]))
+    }
+
+    #[cold]
+    fn divide(&mut self) {
+        let apart = std::array::from_fn(|i| self.stamps(i));
+        *self = Line { apart: Some(Box::new(apart)), ..Line::NEW };
+    }
+
+    /// Quads, where all that touched the line can be said of quads.
+    #[inline(always)]
+    fn quads(&mut self) -> Option<&mut [Word; LINE_WORDS / QUAD_WORDS]> {
+        if self.quads.is_none() && (self.apart.is_some() || !self.alike.is_empty()) {
+            return None;
+        }
+        Some(self.quads.get_or_insert_with(|| Box::new([NO_WORD; LINE_WORDS / QUAD_WORDS])))
+    }
+
+    /// The line as a whole, where all that touched it were whole warps.
+    #[inline(always)]
+    fn whole(&mut self) -> Option<&mut Word> {
+        (self.apart.is_none() && self.quads.is_none()).then_some(&mut self.alike)
     }
 }
 
 impl Page {
     fn new() -> Box<Page> {
-        Box::new(Page { lines: std::array::from_fn(|_| Line { alike: NO_WORD, apart: None }), spilled: HashMap::new() })
+        Box::new(Page { lines: [const { Line::NEW }; PAGE_WORDS / LINE_WORDS], spilled: HashMap::new() })
     }
 
     #[inline(always)]
-    fn word(&mut self, word: usize) -> &mut Word {
-        self.lines[word % PAGE_WORDS / LINE_WORDS].word(word % LINE_WORDS)
+    fn line(&mut self, word: usize) -> &mut Line {
+        &mut self.lines[word % PAGE_WORDS / LINE_WORDS]
     }
 }
 
 impl Word {
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|stamp| stamp.period == 0)
+    }
+
+    /// What lane `lane` did, of what all lanes did, each in a word of its own.
+    fn of_lane(&self, lane: usize) -> Word {
+        Word(self.0.map(|s| if s.period == 0 { EMPTY } else { Stamp { lanes: 1 << lane, ..s } }))
+    }
+
+    /// The earlier access that nothing orders before `new`.
+    #[inline(always)]
+    fn clash(&self, order: &Order, new: &Stamp) -> Option<Stamp> {
+        let Word(slots) = self;
+        slots.iter().find(|old| old.period != 0 && old.conflicts(new) && !order.knows(old, new.lanes)).copied()
+    }
+
+    /// What `agent` did is from now on `as_new`'s.
+    fn land(&mut self, agent: Who, as_new: &Stamp) {
+        for stamp in self.0.iter_mut().filter(|s| s.who == agent) {
+            *stamp = Stamp { tag: stamp.tag, ..*as_new };
+        }
+    }
+
     /// Remembers `new`; false if there is no room. With `thin` a plain read takes the place of another.
     #[inline(always)]
     fn record(&mut self, order: &Order, new: &Stamp, thin: bool) -> bool {
@@ -226,7 +285,8 @@ impl Region {
     #[inline(always)]
     pub(crate) fn find(&mut self, word: usize, wanted: impl Fn(&Stamp) -> bool) -> Option<Stamp> {
         let page = self.page(word);
-        let found = page.word(word).0.iter().find(|old| old.period != 0 && wanted(old)).copied();
+        let Word(slots) = page.line(word).stamps(word % LINE_WORDS);
+        let found = slots.into_iter().find(|old| old.period != 0 && wanted(old));
         if found.is_some() || page.spilled.is_empty() {
             return found;
         }
@@ -238,7 +298,7 @@ impl Region {
     pub(crate) fn record(&mut self, word: usize, order: &Order, new: &Stamp) {
         let is_global = self.is_global;
         let page = self.page(word);
-        if page.word(word).record(order, new, is_global) {
+        if page.line(word).words()[word % LINE_WORDS].record(order, new, is_global) {
             return;
         }
         spill(&mut page.spilled, word, order, new);
@@ -253,21 +313,29 @@ impl Region {
         (new, kept): (&Stamp, &Stamp),
     ) -> Option<Result<(), Stamp>> {
         let is_global = self.is_global;
-        let Page { lines, spilled } = self.page(first);
-        let (line, at) = (&mut lines[first % PAGE_WORDS / LINE_WORDS], first % LINE_WORDS);
-        if !spilled.is_empty() || at + n > LINE_WORDS {
+        let page = self.page(first);
+        let at = first % LINE_WORDS;
+        if !page.spilled.is_empty() || at + n > LINE_WORDS {
             return None;
         }
-        line.word(at);
-        let words = line.apart.as_deref_mut()?;
-        for (i, word) in words[at..at + n].iter_mut().enumerate() {
-            let clash = word.0.iter().find(|old| old.period != 0 && old.conflicts(new) && !order.knows(old, new.lanes));
-            if let Some(clash) = clash {
-                return Some(Err(*clash));
+        let is_quads = at.is_multiple_of(QUAD_WORDS) && n.is_multiple_of(QUAD_WORDS);
+        let line = page.line(first);
+        // Parts of `words` words each, with the same stamps.
+        let (parts, words) = match is_quads.then(|| line.quads()).flatten() {
+            Some(quads) => (&mut quads[at / QUAD_WORDS..(at + n) / QUAD_WORDS], QUAD_WORDS),
+            None => (&mut page.line(first).words()[at..at + n], 1),
+        };
+        let mut spilled = Vec::new();
+        for (i, part) in parts.iter_mut().enumerate() {
+            if let Some(clash) = part.clash(order, new) {
+                return Some(Err(clash));
             }
-            if !word.record(order, kept, is_global) {
-                spill(spilled, first + i, order, kept);
+            if !part.record(order, kept, is_global) {
+                spilled.extend(first + i * words..first + (i + 1) * words);
             }
+        }
+        for word in spilled {
+            spill(&mut page.spilled, word, order, kept);
         }
         Some(Ok(()))
     }
@@ -276,28 +344,40 @@ impl Region {
     /// be taken one by one.
     pub(crate) fn touch_line(&mut self, first: usize, order: &Order, new: &Stamp) -> Option<Result<(), Stamp>> {
         let is_global = self.is_global;
-        let line = &mut self.page(first).lines[first % PAGE_WORDS / LINE_WORDS];
-        if line.apart.is_some() {
-            return None;
-        }
+        let whole = self.page(first).line(first).whole()?;
         // The same warp is the same lane here, in every word.
-        let clash =
-            line.alike.0.iter().find(|old| old.period != 0 && old.conflicts(new) && !order.knows(old, new.lanes));
-        if let Some(clash) = clash {
-            return Some(Err(Stamp { lanes: 1, ..*clash }));
+        if let Some(clash) = whole.clash(order, new) {
+            return Some(Err(Stamp { lanes: 1, ..clash }));
         }
-        line.alike.record(order, new, is_global).then_some(Ok(()))
+        whole.record(order, new, is_global).then_some(Ok(()))
     }
 
-    /// An asynchronous write to `word` has arrived: from now on it is `as_new`'s.
-    pub(crate) fn land(&mut self, word: usize, agent: Who, as_new: &Stamp) {
-        let page = self.page(word);
-        let spilled = page.spilled.get_mut(&((word % PAGE_WORDS) as u8));
-        for stamp in spilled.into_iter().flatten().filter(|s| s.who == agent) {
-            *stamp = Stamp { tag: stamp.tag, ..*as_new };
-        }
-        for stamp in page.word(word).0.iter_mut().filter(|s| s.who == agent) {
-            *stamp = Stamp { tag: stamp.tag, ..*as_new };
+    /// Asynchronous writes to words `first..first + n` have arrived: from now on they are `as_new`'s.
+    pub(crate) fn land(&mut self, (first, n): (usize, usize), agent: Who, as_new: &Stamp) {
+        let mut word = first;
+        while word < first + n {
+            let page = self.page(word);
+            let (line, at) = (page.line(word), word % LINE_WORDS);
+            let is_quad = at.is_multiple_of(QUAD_WORDS) && first + n - word >= QUAD_WORDS;
+            let words = match line.quads.as_deref_mut().filter(|_| is_quad) {
+                Some(quads) => {
+                    quads[at / QUAD_WORDS].land(agent, as_new);
+                    QUAD_WORDS
+                }
+                None => {
+                    line.words()[at].land(agent, as_new);
+                    1
+                }
+            };
+            if !page.spilled.is_empty() {
+                for at in word..word + words {
+                    let spilled = page.spilled.get_mut(&((at % PAGE_WORDS) as u8));
+                    for stamp in spilled.into_iter().flatten().filter(|s| s.who == agent) {
+                        *stamp = Stamp { tag: stamp.tag, ..*as_new };
+                    }
+                }
+            }
+            word += words;
         }
     }
 }
@@ -313,4 +393,127 @@ fn spill(spilled: &mut HashMap<u8, Vec<Stamp>>, word: usize, order: &Order, new:
     }
     list.retain(|old| !(old.covered_by(new) && order.knows(old, new.lanes)));
     list.push(*new);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{How, LINE_WORDS, QUAD_WORDS, Region, Stamp};
+    use crate::machine::clock::Who;
+    use crate::machine::order::{Handoff, Order};
+    use crate::machine::warp::ALL;
+    use proptest::prelude::*;
+
+    const WARPS: u32 = 3;
+
+    /// What happens to one line.
+    #[derive(Clone, Debug)]
+    enum Event {
+        /// Lanes `i` of a whole warp and words `i`.
+        Line(u32, How),
+        /// One lane or all, and words `first..first + n`.
+        Words(u32, u32, How, (usize, usize)),
+        /// The warp's agent writes a quad; the warp waits for all of them.
+        Copy(u32, usize),
+        Wait(u32),
+        /// All meet.
+        Barrier,
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let how = prop_oneof![4 => Just(How::READ), 1 => Just(How::WRITE)];
+        let lanes = prop_oneof![Just(ALL), (0..32u32).prop_map(|lane| 1 << lane)];
+        let quads = LINE_WORDS / QUAD_WORDS;
+        let quads =
+            (0..quads).prop_flat_map(move |q| (Just(QUAD_WORDS * q), (1..=quads - q).prop_map(|n| QUAD_WORDS * n)));
+        let words = prop_oneof![8 => quads, 1 => (0..LINE_WORDS).prop_map(|word| (word, 1))];
+        let event = prop_oneof![
+            1 => (0..WARPS, how.clone()).prop_map(|(warp, how)| Event::Line(warp, how)),
+            8 => (0..WARPS, lanes, how, words).prop_map(|(warp, lanes, how, words)| Event::Words(warp, lanes, how, words)),
+            4 => (0..WARPS, 0..LINE_WORDS / QUAD_WORDS).prop_map(|(warp, quad)| Event::Copy(warp, QUAD_WORDS * quad)),
+            2 => (0..WARPS).prop_map(Event::Wait),
+            4 => Just(Event::Barrier),
+        ];
+        prop::collection::vec(event, 1..40)
+    }
+
+    /// Word by word: whether one of them is in conflict.
+    fn touch_each(
+        region: &mut Region,
+        order: &Order,
+        words: impl Iterator<Item = (usize, Stamp, Stamp)> + Clone,
+    ) -> bool {
+        let clashes = words.clone().any(|(word, new, _)| region.conflict(word, order, &new).is_some());
+        words.for_each(|(word, _, kept)| region.record(word, order, &kept));
+        clashes
+    }
+
+    proptest! {
+        #[test]
+        fn large_parts_find_what_words_find(events in events(), is_global: bool) {
+            let region = || Region { is_global, ..Region::default() };
+            let (mut whole, mut each) = (region(), region());
+            let mut orders: Vec<Order> = (0..WARPS).map(|warp| Order::new(Who::warp(0, warp))).collect();
+            let mut copied: Vec<Vec<usize>> = vec![Vec::new(); WARPS as usize];
+            for (pc, event) in events.into_iter().enumerate() {
+                let pc = pc as u32;
+                let (fast, slow) = match event {
+                    Event::Line(warp, how) => {
+                        let order = &orders[warp as usize];
+                        let stamp = |lanes| Stamp::new(order.who, order.period, lanes, pc).on(15, how);
+                        let words = (0..LINE_WORDS).map(|i| (i, stamp(1 << i), stamp(1 << i)));
+                        let fast = match whole.touch_line(0, order, &stamp(ALL)) {
+                            Some(found) => found.is_err(),
+                            None => touch_each(&mut whole, order, words.clone()),
+                        };
+                        (fast, touch_each(&mut each, order, words))
+                    }
+                    Event::Words(warp, lanes, how, (first, n)) => {
+                        let order = &orders[warp as usize];
+                        let stamp = Stamp::new(order.who, order.period, lanes, pc).on(15, how);
+                        let words = (first..first + n).map(|i| (i, stamp, stamp));
+                        let fast = match whole.touch_words((first, n), order, (&stamp, &stamp)) {
+                            Some(found) => found.is_err(),
+                            None => touch_each(&mut whole, order, words.clone()),
+                        };
+                        (fast, touch_each(&mut each, order, words))
+                    }
+                    Event::Copy(warp, first) => {
+                        let order = &mut orders[warp as usize];
+                        let period = order.begin_async();
+                        let own = Stamp::new(order.who, order.period, 1, pc).on(15, How::WRITE);
+                        let flying = Stamp::new(order.who.agent(), period, 1, pc).on(15, How::WRITE);
+                        copied[warp as usize].push(first);
+                        let words = (first..first + QUAD_WORDS).map(|i| (i, own, flying));
+                        let fast = match whole.touch_words((first, QUAD_WORDS), order, (&own, &flying)) {
+                            Some(found) => found.is_err(),
+                            None => touch_each(&mut whole, order, words.clone()),
+                        };
+                        (fast, touch_each(&mut each, order, words))
+                    }
+                    Event::Wait(warp) => {
+                        let order = &orders[warp as usize];
+                        let stamp = Stamp::new(order.who, order.period, 1, pc);
+                        for first in copied[warp as usize].drain(..) {
+                            whole.land((first, QUAD_WORDS), order.who.agent(), &stamp);
+                            (first..first + QUAD_WORDS).for_each(|i| each.land((i, 1), order.who.agent(), &stamp));
+                        }
+                        (false, false)
+                    }
+                    Event::Barrier => {
+                        let mut handoff = Handoff::new(0);
+                        orders.iter_mut().for_each(|order| order.arrive(&mut handoff));
+                        for order in &mut orders {
+                            order.leave(&handoff);
+                            order.sync_lanes(ALL, ALL);
+                        }
+                        (false, false)
+                    }
+                };
+                prop_assert_eq!(fast, slow);
+                if fast {
+                    break;
+                }
+            }
+        }
+    }
 }

@@ -35,6 +35,16 @@ fn element(ty: MmaTy, word: u32, e: usize) -> f64 {
     }
 }
 
+/// Element `e` of the registers of all lanes.
+#[inline(always)]
+fn elements(ty: MmaTy, row: &Row32, e: usize) -> [f64; LANES] {
+    match ty {
+        MmaTy::Bf16 => row.map(|word| element(MmaTy::Bf16, word, e)),
+        MmaTy::Tf32 => row.map(|word| element(MmaTy::Tf32, word, e)),
+        _ => row.map(|word| element(ty, word, e)),
+    }
+}
+
 fn pack_f16(lo: f64, hi: f64) -> u32 {
     num::narrow(lo, num::F16, Rnd::Near) | num::narrow(hi, num::F16, Rnd::Near) << 16
 }
@@ -70,8 +80,7 @@ impl Env<'_> {
         let addresses = warp.addresses(ld.addr);
         let access = if ld.store { Access::Write } else { Access::Read };
         for (matrix, &reg) in ld.regs.iter().enumerate() {
-            let mut starts = [0; 8];
-            let mut at = Home::Shared;
+            let mut places = [(Home::Shared, 0); 8];
             // One 8 x 8 matrix as rows of four words, each two 16-bit elements.
             let mut rows = [[0u64; 4]; 8];
             if ld.store {
@@ -93,10 +102,10 @@ impl Env<'_> {
                 } else {
                     self.load(warp, req, 4, row)?;
                 }
-                self.watch_row(warp, lane, access, (home, address, 16))?;
-                (at, starts[r]) = (home, address);
+                places[r] = (home, address);
             }
-            self.count_rows(at, &starts, (16, access));
+            self.watch_rows(warp, 8 * matrix, access, (&places, 16))?;
+            self.count_rows(places[0].0, &places.map(|(_, address)| address), (16, access));
             if !ld.store {
                 let at = |r: usize, c: usize| (rows[r][c / 2] >> (16 * (c % 2))) as u32 & 0xffff;
                 if ld.trans {
@@ -138,7 +147,7 @@ impl Env<'_> {
                     self.load(warp, req, bytes, &mut value)?;
                     out[word][lane] |= (value[0] as u32) << shift;
                 }
-                self.watch_row(warp, lane, access, (home, address, bytes))?;
+                self.watch_rows(warp, lane, access, (&[(home, address)], bytes))?;
                 starts.push(address);
                 at = home;
             }
@@ -167,26 +176,31 @@ fn transposed_pair(at: impl Fn(usize, usize) -> u32, lane: usize) -> u32 {
 
 impl Warp {
     fn mma(&mut self, mma: &Mma, m: u32) {
-        let k = usize::from(mma.k);
-        let mut a = [[0f64; 32]; 16];
-        let mut b = [[0f64; 8]; 32];
+        match mma.k {
+            8 => self.mma_of::<8>(mma, m),
+            16 => self.mma_of::<16>(mma, m),
+            _ => self.mma_of::<32>(mma, m),
+        }
+    }
+
+    /// The product of 16 x K by K x 8 elements.
+    fn mma_of<const K: usize>(&mut self, mma: &Mma, m: u32) {
+        let mut a = [[0f64; K]; 16];
+        let mut b = [[0f64; 8]; K];
         let mut sum = [[0f64; 8]; 16];
         let (na, nb) = (per_reg(mma.a_ty), per_reg(mma.b_ty));
         for (r, &reg) in mma.a.iter().enumerate() {
-            let row = self.get32(reg);
-            for (lane, &word) in row.iter().enumerate() {
-                let (g, t) = (lane / 4, lane % 4);
-                for e in 0..na {
-                    a[g + 8 * (r & 1)][na * t + e + 4 * na * (r >> 1)] = element(mma.a_ty, word, e);
+            for e in 0..na {
+                let (low, left) = (8 * (r & 1), e + 4 * na * (r >> 1));
+                for (lane, value) in elements(mma.a_ty, self.get32(reg), e).into_iter().enumerate() {
+                    a[low + lane / 4][left + na * (lane % 4)] = value;
                 }
             }
         }
         for (r, &reg) in mma.b.iter().enumerate() {
-            let row = self.get32(reg);
-            for (lane, &word) in row.iter().enumerate() {
-                let (g, t) = (lane / 4, lane % 4);
-                for e in 0..nb {
-                    b[nb * t + e + 4 * nb * r][g] = element(mma.b_ty, word, e);
+            for e in 0..nb {
+                for (lane, value) in elements(mma.b_ty, self.get32(reg), e).into_iter().enumerate() {
+                    b[nb * (lane % 4) + e + 4 * nb * r][lane / 4] = value;
                 }
             }
         }
@@ -205,11 +219,13 @@ impl Warp {
             }
         }
         for (a_row, sum_row) in a.iter().zip(&mut sum) {
-            for (x, b_row) in a_row[..k].iter().zip(&b) {
-                for (s, y) in sum_row.iter_mut().zip(b_row) {
+            let mut row = *sum_row;
+            for (x, b_row) in a_row.iter().zip(&b) {
+                for (s, y) in row.iter_mut().zip(b_row) {
                     *s += x * y;
                 }
             }
+            *sum_row = row;
         }
         for (r, &reg) in mma.d.iter().enumerate() {
             self.fill32(m, reg, |_, lane| {
