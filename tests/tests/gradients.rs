@@ -21,9 +21,12 @@ fn outputs(graph: &Graph, symbols: &[i64], inputs: &Tensors, rounding: Rounding<
     run(&Run { graph: verify(graph).unwrap(), symbols, inputs, rounding, keep: &[] }).unwrap().outputs
 }
 
+/// Seeds from here on draw cross-entropies by chunks too.
+const CHUNKS: u64 = 1000;
+
 /// A random graph with derivatives of attention, and its bindings.
 fn drawn(seed: u64, kinks: bool) -> (Graph, Vec<Vec<i64>>) {
-    random_graph(seed, &RandomConfig { kinks, derivatives: true, ..RandomConfig::default() })
+    random_graph(seed, &RandomConfig { kinks, derivatives: true, chunks: seed >= CHUNKS, ..RandomConfig::default() })
 }
 
 /// Inputs off the lattices they are drawn on: there elements tie and steps jump.
@@ -77,7 +80,7 @@ fn has_its_slope(graph: &Graph, symbols: &[i64], seed: u64) -> Option<bool> {
 #[test]
 fn random_graphs_have_the_slopes_of_their_differences() {
     let (mut smooth, mut kinked) = (0, 0);
-    for seed in 0..400 {
+    for seed in (0..400).chain(CHUNKS..CHUNKS + 100) {
         let (graph, bindings) = drawn(seed, seed % 4 == 0);
         // Differences pass a stop, derivatives do not.
         if graph.ids().any(|id| graph.node(id).op.name() == "stop_gradient") {
@@ -139,6 +142,7 @@ fn derivatives_agree(device: &str, seeds: std::ops::Range<u64>) {
 #[test]
 fn derivatives_of_random_graphs_agree_on_cpu() {
     derivatives_agree("cpu", 0..300);
+    derivatives_agree("cpu", CHUNKS..CHUNKS + 60);
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -151,5 +155,6 @@ fn derivatives_of_random_graphs_agree_on_the_emulated_device() {
         let (first, cases) = (setting("ENEL_SEED", 0), setting("ENEL_CASES", 2));
         println!("ENEL_SEED={first} ENEL_CASES={cases}");
         derivatives_agree("emulated", first..first + cases);
+        derivatives_agree("emulated", CHUNKS + first..CHUNKS + first + cases);
     }
 }

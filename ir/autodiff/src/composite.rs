@@ -1,9 +1,7 @@
-//! What are the derivatives of activations, softmaxes and cross-entropy? Closed forms, not their decompositions'.
+//! What are the derivatives of activations and softmaxes? Closed forms, not their decompositions'.
 
 use crate::vjp::{Done, Vjp};
-use enel_ir::{BinaryOp, BuildError, Composite, DType, NodeId, ReduceOp, Scalar, TensorType, UnaryOp};
-
-type Built = Result<NodeId, BuildError>;
+use enel_ir::{BinaryOp, Composite, ReduceOp, UnaryOp};
 
 /// 1 above 0, else 0: PyTorch's choice at 0.
 pub(crate) fn relu(v: &mut Vjp<'_>) -> Done {
@@ -94,36 +92,5 @@ pub(crate) fn log_softmax(v: &mut Vjp<'_>, axis: usize) -> Done {
     let p = v.g.unary(UnaryOp::Exp, v.y)?;
     let share = v.g.mul(p, sum)?;
     let dx = v.g.sub(v.dy, share)?;
-    v.give(0, dx)
-}
-
-/// d logits = dy / n (softmax(logits) - onehot(label)) in rows that count, n of them, else 0.
-///
-/// The softmax is the exponential of the log-softmax the loss computes, so the two share it.
-pub(crate) fn cross_entropy(v: &mut Vjp<'_>, ignore: i64) -> Done {
-    let (logits, labels) = (v.x(0), v.x(1));
-    let shape = v.x_ty(0).shape;
-    let logits = v.g.cast(logits, DType::F32)?;
-    let log_p = v.g.composite(Composite::LogSoftmax { axis: 1 }, &[logits])?;
-    let p = v.g.unary(UnaryOp::Exp, log_p)?;
-    let column = |v: &mut Vjp<'_>, x: NodeId| -> Built {
-        let rows = shape[0].clone();
-        v.g.reshape(x, vec![rows, enel_ir::Dim::constant(1)])
-    };
-    let place = v.g.iota(0, TensorType::new(DType::I32, vec![shape[1].clone()]))?;
-    let label = column(v, labels)?;
-    let is_label = v.g.binary(BinaryOp::Eq, place, label)?;
-    let one_hot = v.g.cast(is_label, DType::F32)?;
-    let off = v.g.sub(p, one_hot)?;
-
-    let skip = v.g.splat(Scalar::I(ignore), TensorType::new(DType::I32, vec![]))?;
-    let counted = v.g.binary(BinaryOp::Ne, labels, skip)?;
-    let ones = v.g.cast(counted, DType::F32)?;
-    let n = v.g.reduce(ReduceOp::Sum, ones, &[0], false)?;
-    let each = v.g.div(v.dy, n)?;
-    let zero = v.scalar(0.0)?;
-    let counted = column(v, counted)?;
-    let weight = v.g.select(counted, each, zero)?;
-    let dx = v.g.mul(off, weight)?;
     v.give(0, dx)
 }

@@ -7,6 +7,7 @@
 
 mod attention;
 mod composite;
+mod entropy;
 mod moves;
 mod norms;
 mod pointwise;

@@ -1,6 +1,6 @@
 //! What may an arm do? Read the node and the derivative of its result, build nodes, and give derivatives of operands.
 
-use crate::{attention, composite, moves, norms, pointwise, rows, sums};
+use crate::{attention, composite, entropy, moves, norms, pointwise, rows, sums};
 use enel_ir::{BuildError, Composite, Graph, NodeId, Op, ReduceOp, TensorType};
 
 /// What an arm returns.
@@ -144,6 +144,7 @@ fn composite_vjp(v: &mut Vjp<'_>, c: &Composite) -> Done {
         Composite::BatchNorm { axis, eps } => norms::batch_norm(v, *axis, eps.as_f64()),
         Composite::Attention { scale } => attention::attention(v, *scale),
         Composite::AttentionGrad { .. } | Composite::AttentionLse { .. } => unreachable!("the copy holds its meaning"),
-        Composite::CrossEntropy { ignore } => composite::cross_entropy(v, *ignore),
+        Composite::CrossEntropy { ignore } => entropy::cross_entropy(v, *ignore),
+        Composite::LinearCrossEntropy { ignore, columns } => entropy::linear_cross_entropy(v, *ignore, *columns),
     }
 }

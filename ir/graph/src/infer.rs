@@ -415,6 +415,17 @@ fn composite(c: &Composite, operands: &[&TensorType], symbols: &Symbols) -> Infe
             ensure(2, fits, || labels.display(symbols))?;
             Ok(TensorType::new(DType::F32, vec![]))
         }
+        Composite::LinearCrossEntropy { columns, .. } => {
+            let [hidden, matrix, labels] = take(operands)?;
+            let float = hidden.dtype.is_float() && matrix.dtype.is_float() && hidden.rank() == 2 && matrix.rank() == 2;
+            let agree =
+                float && hidden.shape[1] == matrix.shape[1] && matrix.shape[0].as_const().is_some_and(|v| v >= 1);
+            ensure(1, agree, || format!("hidden {}, matrix {}", hidden.display(symbols), matrix.display(symbols)))?;
+            let fits = labels.dtype == DType::I32 && labels.shape[..] == hidden.shape[..1];
+            ensure(2, fits, || labels.display(symbols))?;
+            ensure(3, *columns >= 1, || format!("{columns} columns"))?;
+            Ok(TensorType::new(DType::F32, vec![]))
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod text;
 mod verify;
 
 pub use build::{BuildError, SliceSpec};
-pub use compose::decompose;
+pub use compose::{Columns, Scores, decompose, linear_scores};
 pub use enel_types::{BinaryOp, DType, Dim, DimError, ReduceOp, SymId, Symbol, Symbols, UnaryOp};
 pub use graph::{Graph, IdMap, Node, NodeId, Output, Scalar, TensorType};
 pub use infer::{Fault, infer};

@@ -102,6 +102,7 @@ pub enum Composite {
     AttentionLse { scale: Scalar },
     AttentionGrad { scale: Scalar, by: AttentionOperand },
     CrossEntropy { ignore: i64 },
+    LinearCrossEntropy { ignore: i64, columns: i64 },
     StopGradient,
     RandomBits { stream: i64, shape: Vec<Dim> },
 }
@@ -385,6 +386,13 @@ pub const OPS: &[OpSpec] = &[
         "Mean of -log_softmax(logits)[label] over labels that differ from ignore: [T, V], i32[T] give a scalar.",
         &["logits float [T, V]", "labels i32[T]"],
     ),
+    row(
+        "linear_cross_entropy",
+        Class::Composite,
+        ("hidden, matrix, labels", "ignore, columns"),
+        "Cross-entropy of the logits hidden matrix^T, of which only `columns` columns are there at once: [T, C], [V, C], i32[T] give a scalar.",
+        &["hidden and matrix float, [T, C] and [V, C], V constant", "labels i32[T]", "columns >= 1"],
+    ),
     row("stop_gradient", Class::Composite, ("x", ""), "x itself; no derivative passes.", &["float"]),
     row(
         "random_bits",
@@ -464,6 +472,7 @@ impl Composite {
             Composite::AttentionLse { .. } => "attention_lse",
             Composite::AttentionGrad { .. } => "attention_grad",
             Composite::CrossEntropy { .. } => "cross_entropy",
+            Composite::LinearCrossEntropy { .. } => "linear_cross_entropy",
             Composite::StopGradient => "stop_gradient",
             Composite::RandomBits { .. } => "random_bits",
         }

@@ -19,6 +19,10 @@ fn wavy(shape: &[usize], phase: f64) -> Tensor {
     f(shape, &(0..n).map(|k| 2.0 * (1.7 * k as f64 + phase).sin()).collect::<Vec<_>>())
 }
 
+fn at2(x: &Tensor, row: usize, column: usize) -> f64 {
+    at(x, &[row, column])
+}
+
 #[test]
 fn activations_have_their_formulas() {
     let x = wavy(&[40], 0.3);
@@ -149,6 +153,25 @@ proptest! {
             n += 1.0;
         }
         close(&got, &[sum / n]);
+    }
+
+    #[test]
+    fn cross_entropy_by_chunks_is_cross_entropy(
+        labels in prop::collection::vec(-1i64..9, 1..8), v in 1usize..9, columns in 1i64..10, size in 0.1f64..50.0,
+    ) {
+        let t = labels.len();
+        let labels: Vec<i64> = labels.into_iter().map(|label| label.min(v as i64 - 1)).collect();
+        let labels = i(DType::I32, &[t], &labels);
+        let (hidden, matrix) = (wavy(&[t, 3], 0.2), wavy(&[v, 3], 0.9));
+        let hidden = f(&[t, 3], &hidden.to_f64().iter().map(|x| x * size).collect::<Vec<_>>());
+        let logits = (0..t * v).map(|at| (0..3).map(|c| at2(&hidden, at / v, c) * at2(&matrix, at % v, c)).sum());
+        let logits = f(&[t, v], &logits.collect::<Vec<f64>>());
+        let want = composite(C::CrossEntropy { ignore: -1 }, &[&logits, &labels]);
+        let got = composite(C::LinearCrossEntropy { ignore: -1, columns }, &[&hidden, &matrix, &labels]);
+        prop_assert!(got.to_f64()[0].is_nan() == want.to_f64()[0].is_nan());
+        if !want.to_f64()[0].is_nan() {
+            close(&got, &want.to_f64());
+        }
     }
 }
 

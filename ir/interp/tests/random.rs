@@ -26,7 +26,7 @@ fn rounded(graph: &Graph, symbols: &[i64], seed: u64, storage: impl Fn(DType) ->
 fn two_thousand_graphs_verify_and_stay_finite() {
     let config = RandomConfig::default();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let training = RandomConfig { derivatives: true, ..RandomConfig::default() };
+    let training = RandomConfig { derivatives: true, chunks: true, ..RandomConfig::default() };
     for seed in 0..2000 {
         let (graph, bindings) = random_graph(seed, if seed % 2 == 0 { &config } else { &training });
         verify(&graph).unwrap_or_else(|e| panic!("seed {seed}: {e:?}\n{graph}"));
@@ -106,6 +106,7 @@ fn a_config_is_kept() {
         composites: false,
         kinks: false,
         derivatives: false,
+        chunks: false,
     };
     for seed in 0..300 {
         let (graph, bindings) = random_graph(seed, &config);

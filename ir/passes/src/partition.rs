@@ -4,7 +4,7 @@
 //! it; a group's result depends on stored values only. Anchors are reductions, contractions, attention, scatters and
 //! index ops. Values round to their storage dtype exactly where they are stored.
 
-use enel_ir::{Class, Composite, DType, Graph, IdMap, InputKind, NodeId, Op, ReduceOp, Verified};
+use enel_ir::{BinaryOp, Class, Composite, DType, Graph, IdMap, InputKind, NodeId, Op, ReduceOp, Verified};
 
 /// Numeric mode of a compiled program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,26 +171,24 @@ impl<'g> Maker<'g> {
         self.groups[output] = Some(Group { output, anchor, fold, bound: self.weight_only[output] });
     }
 
+    /// Last anchors first: what joins two belongs to the later, which finds the earlier's result stored.
     fn fuse_epilogues(&mut self) {
         let anchors: Vec<NodeId> = self.graph.ids().filter(|&id| is_anchor(&self.graph.node(id).op)).collect();
-        for anchor in anchors {
-            if self.inner[anchor] || self.groups[anchor].is_some() {
-                continue;
-            }
+        let mut exits: IdMap<Option<NodeId>> = IdMap::filled(self.graph, None);
+        for anchor in anchors.into_iter().rev() {
             let op = &self.graph.node(anchor).op;
             let grows = matches!(op, Op::Reduce { .. } | Op::Contract { .. } | Op::Composite(_));
-            if !grows {
-                self.close(anchor, Some(anchor), None);
-                continue;
+            let exit = if grows { self.grow(anchor) } else { anchor };
+            let fold = self.fold_behind(anchor, exit);
+            match fold.and_then(|reduce| exits[reduce]) {
+                None => self.close(exit, Some(anchor), None),
+                // The reduction has its group already, and now more in front of it.
+                Some(output) => {
+                    self.inner[exit] = true;
+                    self.close(output, Some(anchor), fold);
+                }
             }
-            let mut exit = self.grow(anchor);
-            let mut fold = None;
-            if let Some(reduce) = self.fold_behind(anchor, exit) {
-                self.inner[exit] = true;
-                fold = Some(reduce);
-                exit = self.grow(reduce);
-            }
-            self.close(exit, Some(anchor), fold);
+            exits[anchor] = Some(exit);
         }
     }
 
@@ -284,6 +282,13 @@ impl<'g> Maker<'g> {
         matches!(class, Class::Move | Class::Pointwise) && ratio >= 4
     }
 
+    /// True for a term of a sum that another anchor goes on with: it keeps its digits until the sum is done.
+    fn is_partial(&self, id: NodeId) -> bool {
+        let [reader] = self.users[id][..] else { return false };
+        let goes_on = self.inner[reader] || self.groups[reader].as_ref().is_some_and(|group| group.anchor.is_some());
+        matches!(self.graph.node(reader).op, Op::Binary(BinaryOp::Add)) && goes_on
+    }
+
     fn leaves_binding(&self, id: NodeId) -> bool {
         self.is_output[id] || self.users[id].iter().any(|&u| !self.weight_only[u])
     }
@@ -308,7 +313,7 @@ impl<'g> Maker<'g> {
                     // Differences of gathered rows cancel: rows computed to be gathered keep all their digits.
                     let gathered = group.anchor.is_some() && self.users[id].iter().any(|&u| is_gather_of(graph, u, id));
                     let vector = group.bound && extents < 2;
-                    let keep = statistics || gathered || vector || self.is_output[id];
+                    let keep = statistics || gathered || vector || self.is_partial(id) || self.is_output[id];
                     Some(if low && !keep { DType::BF16 } else { ty.dtype })
                 }
                 (_, None) => None,

@@ -112,8 +112,17 @@ pub fn logits(scope: &mut Scope, config: &LlamaConfig, hidden: NodeId, rows: Row
         Rows::All => hidden,
         Rows::At(index) => scope.graph.gather(hidden, index, 0, 0)?,
     };
+    let matrix = head(scope, config)?;
+    scores(scope, hidden, matrix)
+}
+
+/// The output projection's matrix `[V, C]`.
+fn head(scope: &mut Scope, config: &LlamaConfig) -> Made {
     let name = if config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" };
-    let matrix = scope.weight(name, &[config.vocab_size, config.hidden_size])?;
+    scope.weight(name, &[config.vocab_size, config.hidden_size])
+}
+
+fn scores(scope: &mut Scope, hidden: NodeId, matrix: NodeId) -> Made {
     let scores = scope.matmul(hidden, matrix)?;
     Ok(scope.graph.cast(scores, DType::F32)?)
 }
@@ -296,4 +305,28 @@ fn probabilities(scope: &mut Scope, config: &LlamaConfig, (q, k): (NodeId, NodeI
 pub(crate) fn loss(scope: &mut Scope, logits: NodeId, labels: NodeId) -> Made {
     let ignore = i64::from(names::IGNORE);
     Ok(scope.graph.composite(Composite::CrossEntropy { ignore }, &[logits, labels])?)
+}
+
+/// Logits that may lie in memory at once, 1 GiB of f32; of more there are only some columns at a time.
+const MOST_LOGITS: i64 = 1 << 28;
+/// Fewer columns would make a product too narrow to be fast, ragged ones waste part of a tile.
+const LEAST_COLUMNS: i64 = 256;
+const COLUMN_STEP: i64 = 128;
+
+/// Mean cross-entropy of the logits of `hidden: [T, C]` against labels the host has shifted.
+///
+/// # Errors
+/// [`ModelError::Build`] when `labels` is not `i32[T]`.
+pub(crate) fn token_loss(scope: &mut Scope, config: &LlamaConfig, hidden: NodeId, labels: NodeId) -> Made {
+    let ignore = i64::from(names::IGNORE);
+    let matrix = head(scope, config)?;
+    let tokens = Dim::product(&scope.graph.ty(hidden).shape[..1]).bounds(&scope.graph.symbols).1.max(1);
+    let columns = (MOST_LOGITS / tokens).max(LEAST_COLUMNS) / COLUMN_STEP * COLUMN_STEP;
+    // An adapter is a second product beside the first, which are added before the loss.
+    if columns >= config.vocab_size as i64 || scope.is_adapted(matrix) {
+        let logits = scores(scope, hidden, matrix)?;
+        return loss(scope, logits, labels);
+    }
+    let hidden = scope.stored(hidden)?;
+    Ok(scope.graph.composite(Composite::LinearCrossEntropy { ignore, columns }, &[hidden, matrix, labels])?)
 }

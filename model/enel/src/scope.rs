@@ -162,6 +162,11 @@ impl Scope {
         }
     }
 
+    /// Whether products with `matrix` have an adapter beside them.
+    pub(crate) fn is_adapted(&self, matrix: NodeId) -> bool {
+        self.adapted.contains_key(&matrix)
+    }
+
     /// `(alpha / rank) B A x`.
     fn beside(&mut self, x: NodeId, spec: &str, adapted: &Adapted) -> Made {
         let Some((rank, scale)) = self.adapters.as_ref().map(|a| (a.rank, a.scale())) else { return Ok(x) };

@@ -1,7 +1,10 @@
 //! What does a composite mean? Its graph of primitives: what the interpreter runs and what unclaimed composites become.
 
 mod attention;
+mod entropy;
 mod philox;
+
+pub use entropy::{Columns, Scores, linear_scores};
 
 use crate::build::BuildError;
 use crate::graph::{Graph, NodeId, Scalar, TensorType};
@@ -75,7 +78,11 @@ pub fn decompose(graph: &mut Graph, composite: &Composite, operands: &[NodeId]) 
         Composite::Attention { scale } => attention::attention(g, operands, scale.as_f64())?,
         Composite::AttentionLse { scale } => attention::attention_lse(g, operands, scale.as_f64())?,
         Composite::AttentionGrad { scale, by } => attention::attention_grad(g, operands, (scale.as_f64(), *by))?,
-        Composite::CrossEntropy { ignore } => cross_entropy(g, x, operand(operands, 1)?, *ignore)?,
+        Composite::CrossEntropy { ignore } => entropy::cross_entropy(g, x, operand(operands, 1)?, *ignore)?,
+        Composite::LinearCrossEntropy { ignore, columns } => {
+            let of = [x, operand(operands, 1)?, operand(operands, 2)?];
+            entropy::linear_cross_entropy(g, of, (*ignore, *columns))?
+        }
         // A node of its own: a state it copies may be updated before the copy is read.
         Composite::StopGradient => {
             let shape = g.ty(x).shape.clone();
@@ -176,19 +183,4 @@ fn batch_norm(g: &mut Graph, operands: &[NodeId], axis: usize, eps: Scalar) -> B
     let d = g.sub(x, m)?;
     let y = g.mul(d, scale)?;
     g.add(y, bias)
-}
-
-fn cross_entropy(g: &mut Graph, logits: NodeId, labels: NodeId, ignore: i64) -> Built {
-    let f32_logits = g.cast(logits, DType::F32)?;
-    let logp = decompose(g, &Composite::LogSoftmax { axis: 1 }, &[f32_logits])?;
-    let picked = g.gather(logp, labels, 1, 1)?;
-    let skip = g.splat(Scalar::I(ignore), TensorType::new(DType::I32, vec![]))?;
-    let counted = g.binary(BinaryOp::Ne, labels, skip)?;
-    let zero = constant(g, 0.0)?;
-    let kept = g.select(counted, picked, zero)?;
-    let total = g.reduce(ReduceOp::Sum, kept, &[0], false)?;
-    let ones = g.cast(counted, DType::F32)?;
-    let n = g.reduce(ReduceOp::Sum, ones, &[0], false)?;
-    let loss = g.div(total, n)?;
-    g.unary(UnaryOp::Neg, loss)
 }

@@ -87,6 +87,9 @@ fn composite(c: &Composite) -> Vec<(&'static str, Attr)> {
             vec![("scale", Attr::Number(*scale)), ("by", Attr::Word(by.name().into()))]
         }
         Composite::CrossEntropy { ignore } => vec![("ignore", int(*ignore))],
+        Composite::LinearCrossEntropy { ignore, columns } => {
+            vec![("ignore", int(*ignore)), ("columns", int(*columns))]
+        }
         Composite::RandomBits { stream, shape } => {
             vec![("stream", int(*stream)), ("shape", Attr::Dims(shape.clone()))]
         }
@@ -276,6 +279,10 @@ fn read_composite(name: &str, map: &mut AttrMap) -> Result<Composite, String> {
         "random_bits" => Composite::RandomBits { stream: map.int("stream", Some(0))?, shape: map.dims("shape")? },
         "stop_gradient" => Composite::StopGradient,
         "cross_entropy" => Composite::CrossEntropy { ignore: map.int("ignore", Some(-100))? },
+        "linear_cross_entropy" => Composite::LinearCrossEntropy {
+            ignore: map.int("ignore", Some(-100))?,
+            columns: map.int("columns", Some(4096))?,
+        },
         other => return Err(format!("`{other}` is no op; `ir/ops.md` lists them")),
     })
 }

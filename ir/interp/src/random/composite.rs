@@ -12,6 +12,9 @@ impl Draw<'_> {
         if !self.config.composites {
             return None;
         }
+        if self.config.chunks && self.rng.one_in(4) {
+            return self.linear_cross_entropy();
+        }
         match self.rng.below(if self.config.derivatives { 10 } else { 7 }) {
             7 => self.stop(),
             8 => self.attention_grad(),
@@ -235,5 +238,23 @@ impl Draw<'_> {
         let fact = Fact::smooth(0.0, spread, 2.0 * f.err + spread * t + v);
         // The first label is 0, so one label always counts.
         self.emit(Op::Composite(Composite::CrossEntropy { ignore: 1 }), &[logits, labels], fact)
+    }
+
+    fn linear_cross_entropy(&mut self) -> Option<NodeId> {
+        if !self.config.ints {
+            return None;
+        }
+        let (rows, c, v) = (self.dim(), self.rng.pick(&[2, 4]), self.rng.between(3, 9));
+        let hidden = self.with_shape(&[rows.clone(), Dim::constant(c)], None)?;
+        let hidden = self.tame(hidden, 2.0)?;
+        let matrix = self.with_shape(&[Dim::constant(v), Dim::constant(c)], None)?;
+        let matrix = self.tame(matrix, 1.0)?;
+        let labels = self.input(Fill::Label, InputKind::Data, TensorType::new(DType::I32, vec![rows.clone()]))?;
+        let logits = Fact { grid: None, ..self.fact(hidden).times(self.fact(matrix)) }.sum_of(c as f64);
+        let spread = logits.hi - logits.lo + (v as f64).ln();
+        // Every chunk adds the roundings of its largest logit.
+        let err = 2.0 * logits.err + spread * (self.max_of(&rows) + v as f64);
+        let op = Composite::LinearCrossEntropy { ignore: 1, columns: self.rng.between(1, v) };
+        self.emit(Op::Composite(op), &[hidden, matrix, labels], Fact::smooth(0.0, spread, err))
     }
 }

@@ -44,6 +44,8 @@ pub struct RandomConfig {
     pub kinks: bool,
     /// Composites only derivatives are made of; off by default, so that older seeds keep their graphs.
     pub derivatives: bool,
+    /// Cross-entropy behind a linear map, chunk by chunk; off by default for the same reason.
+    pub chunks: bool,
 }
 
 impl Default for RandomConfig {
@@ -59,6 +61,7 @@ impl Default for RandomConfig {
             composites: true,
             kinks: true,
             derivatives: false,
+            chunks: false,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::trainable::{EmbeddingRows, Trainable};
 use crate::config::{Bounds, EnelConfig};
 use crate::embed::{TokenEmbedding, project, token_embedding};
 use crate::enel::{BACKBONE, PROJECTOR, own_keys, splice};
-use crate::llama::{Decoded, Rows, decoder_with, embed_tokens, logits, loss};
+use crate::llama::{Decoded, decoder_with, embed_tokens, token_loss};
 use crate::names;
 use crate::scope::{BatchNorms, ModelError, Scope, dim};
 use crate::tap::{Layout, TapLevel, Taps};
@@ -236,9 +236,8 @@ fn terms(
     let share = |scope: &mut Scope, name: &str| -> Made {
         Ok(scope.graph.input(name, InputKind::Data, TensorType::new(DType::F32, vec![]))?)
     };
-    let scores = logits(scope, &config.llama, pass.decoded.hidden, Rows::All)?;
     let labels = scope.indices(names::LABELS, &extents.tokens)?;
-    let ce = loss(scope, scores, labels)?;
+    let ce = token_loss(scope, &config.llama, pass.decoded.hidden, labels)?;
     let tokens = share(scope, names::TOKEN_SHARE)?;
     let weighted = scaled(&mut scope.graph, ce, objective.cross_entropy)?;
     let mut total = scope.graph.mul(weighted, tokens)?;
