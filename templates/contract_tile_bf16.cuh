@@ -3,8 +3,8 @@
     smem: STAGES of both operands as u16, [ROWS][BK + 8] or, for operands that run along their rows, [BK][ROWS + 8]; the
     8 spare elements keep ldmatrix free of bank conflicts. Later overlaid by stage, f32 [BM][PITCH]. Aligned to 16 bytes.
     Launch: block (THREADS = 32 * WARPS_M * WARPS_N), dynamic smem SMEM_BYTES.
-    Operands that are aligned runs of a bf16 buffer are copied asynchronously, others element by element through their
-    programs; what lies outside rows, columns or summed axis counts as 0.
+    Operands that are aligned runs of a bf16 buffer are copied asynchronously, others computed by their programs, by quads
+    where the summed axis has whole ones; what lies outside rows, columns or summed axis counts as 0.
     Sync: all threads of the block call tile_product together; stage is complete when it returns, and the caller
     synchronises before it calls again. -#}
 {% include "mma.cuh" %}
@@ -25,19 +25,34 @@ struct Side {
 
     static __device__ __forceinline__ void fetch(const Args& a, u16* to, idx b, idx i0, idx i_end, idx k0, idx n_k) {
         if constexpr (Operand::VECTOR == 1 && Operand::FAST_K) {
-            // Four elements a lane: a warp's loads touch half the sectors that eight would, at hardly more arithmetic.
+            // A lane takes four elements of EACH rows. Each row is reached through the one before, so that what depends
+            // on the place along the summed axis alone is read once.
+            constexpr int EACH = QUADS / THREADS, APART = THREADS / (BK / 4);
+            static_assert(EACH * THREADS == QUADS && THREADS % (BK / 4) == 0, "every lane takes whole rows of quads");
+            const int first = thread_index() / (BK / 4), k = thread_index() % (BK / 4) * 4;
+            float x[EACH][4];
 #pragma unroll
-            for (int first = 0; first < QUADS; first += THREADS) {
-                const int e = first + thread_index();
-                if (QUADS % THREADS != 0 && e >= QUADS) break;
-                const int r = e / (BK / 4), k = e % (BK / 4) * 4;
-                float x[4];
+            for (int r = 0; r < EACH; ++r)
 #pragma unroll
-                for (int v = 0; v < 4; ++v)
-                    x[v] = i0 + r < i_end && k0 + k + v < n_k ? Operand::value(a, b, i0 + r, k0 + k + v) : 0.0f;
-                *reinterpret_cast<uint2*>(to + r * SIDE_PITCH + k) =
-                    make_uint2(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]));
+                for (int v = 0; v < 4; ++v) x[r][v] = 0.0f;
+            if (k0 + k < n_k) {
+#pragma unroll
+                for (int r = 0; r < EACH; ++r) {
+                    const idx i = i0 + first + r * APART;
+                    if (i >= i_end) break;
+                    if constexpr (Operand::QUADS) {
+                        Operand::quad(a, b, i, k0 + k, x[r]);
+                    } else {
+#pragma unroll
+                        for (int v = 0; v < 4; ++v)
+                            if (k0 + k + v < n_k) x[r][v] = Operand::value(a, b, i, k0 + k + v);
+                    }
+                }
             }
+#pragma unroll
+            for (int r = 0; r < EACH; ++r)
+                *reinterpret_cast<uint2*>(to + (first + r * APART) * SIDE_PITCH + k) =
+                    make_uint2(pack_bf16(x[r][0], x[r][1]), pack_bf16(x[r][2], x[r][3]));
             return;
         }
 #pragma unroll

@@ -8,52 +8,73 @@ constexpr int BM = {{ bm }}, BN = {{ bn }}, BK = {{ bk }}, TM = {{ tm }}, TN = {
 constexpr int THREADS = {{ threads }};
 constexpr int TX = BN / TN, TY = BM / TM;
 constexpr int A_PITCH = BM + 4, B_PITCH = BN + 4, PITCH = BN + 4;
-constexpr bool A_FAST_K = {{ lhs_fast_k }}, B_FAST_K = {{ rhs_fast_k }};
-constexpr int A_EACH = BM * BK / THREADS, B_EACH = BN * BK / THREADS;
 static_assert(TX * TY == THREADS && TM % 4 == 0 && TN % 4 == 0, "four neighbouring results a vector load");
-static_assert(A_EACH * THREADS == BM * BK && B_EACH * THREADS == BN * BK, "every thread loads as much");
 static_assert({{ smem_bytes }} >= 4 * BK * (A_PITCH + B_PITCH) && {{ smem_bytes }} >= 4 * BM * PITCH, "both uses fit");
 
 namespace {
+
+// One operand on its way to shared memory, [BK][ROWS + 4]: a thread's elements wait in registers while a tile is used.
+template <class Operand, int ROWS>
+struct Side {
+    static constexpr int SIDE_PITCH = ROWS + 4, EACH = ROWS * BK / THREADS;
+    // Elements a lane takes side by side along the summed axis.
+    static constexpr int WIDTH = Operand::FAST_K && Operand::QUADS ? 4 : 1;
+    static_assert(EACH * THREADS == ROWS * BK && EACH % 4 == 0, "every thread loads as many quads");
+    float next[EACH];
+
+    static __device__ __forceinline__ int row(int e) {
+        const int at = thread_index() + e / WIDTH * THREADS;
+        return Operand::FAST_K ? at / (BK / WIDTH) : at % ROWS;
+    }
+
+    static __device__ __forceinline__ int column(int e) {
+        const int at = thread_index() + e / WIDTH * THREADS;
+        return Operand::FAST_K ? at % (BK / WIDTH) * WIDTH + e % WIDTH : at / ROWS;
+    }
+
+    __device__ __forceinline__ void fetch(const Args& a, idx b, idx i0, idx i_end, idx k0, idx n_k) {
+#pragma unroll
+        for (int e = 0; e < EACH; e += WIDTH) {
+            const idx i = i0 + row(e), k = k0 + column(e);
+#pragma unroll
+            for (int v = 0; v < WIDTH; ++v) next[e + v] = 0.0f;
+            if (i >= i_end || k >= n_k) continue;
+            if constexpr (WIDTH == 4) {
+                Operand::quad(a, b, i, k, next + e);
+            } else {
+                next[e] = Operand::value(a, b, i, k);
+            }
+        }
+    }
+
+    __device__ __forceinline__ void put(float* to) const {
+#pragma unroll
+        for (int e = 0; e < EACH; ++e) to[column(e) * SIDE_PITCH + row(e)] = next[e];
+    }
+};
 
 __device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, idx m0, idx m_end, idx n0, idx n_end) {
     float* as = smem;
     float* bs = smem + BK * A_PITCH;
     const int tid = thread_index(), tx = tid % TX, ty = tid / TX;
     const idx n_k = summed_size(a);
-    float c[TM][TN], next_a[A_EACH], next_b[B_EACH];
+    float c[TM][TN];
 #pragma unroll
     for (int i = 0; i < TM; ++i)
 #pragma unroll
         for (int j = 0; j < TN; ++j) c[i][j] = 0.0f;
 
+    Side<Lhs, BM> side_a;
+    Side<Rhs, BN> side_b;
     auto fetch = [&](idx k0) {
-#pragma unroll
-        for (int e = 0; e < A_EACH; ++e) {
-            const int at = tid + e * THREADS;
-            const idx m = m0 + (A_FAST_K ? at / BK : at % BM), k = k0 + (A_FAST_K ? at % BK : at / BM);
-            next_a[e] = m < m_end && k < n_k ? lhs(a, b, m, k) : 0.0f;
-        }
-#pragma unroll
-        for (int e = 0; e < B_EACH; ++e) {
-            const int at = tid + e * THREADS;
-            const idx n = n0 + (B_FAST_K ? at / BK : at % BN), k = k0 + (B_FAST_K ? at % BK : at / BN);
-            next_b[e] = n < n_end && k < n_k ? rhs(a, b, n, k) : 0.0f;
-        }
+        side_a.fetch(a, b, m0, m_end, k0, n_k);
+        side_b.fetch(a, b, n0, n_end, k0, n_k);
     };
 
     fetch(0);
     for (idx k0 = 0; k0 < n_k; k0 += BK) {
-#pragma unroll
-        for (int e = 0; e < A_EACH; ++e) {
-            const int at = tid + e * THREADS;
-            as[(A_FAST_K ? at % BK : at / BM) * A_PITCH + (A_FAST_K ? at / BK : at % BM)] = next_a[e];
-        }
-#pragma unroll
-        for (int e = 0; e < B_EACH; ++e) {
-            const int at = tid + e * THREADS;
-            bs[(B_FAST_K ? at % BK : at / BN) * B_PITCH + (B_FAST_K ? at / BK : at % BN)] = next_b[e];
-        }
+        side_a.put(as);
+        side_b.put(bs);
         __syncthreads();
         if (k0 + BK < n_k) fetch(k0 + BK);
 #pragma unroll

@@ -1,5 +1,6 @@
 {#- Exact distances and the next centre, for the fps templates. Order: the larger distance, then the lower index.
     Every product and sum is rounded on its own or by one fma, as the host does it. -#}
+{% include "points.cuh" %}
 namespace {
 
 struct Point {
@@ -14,6 +15,28 @@ struct Best {
 
 __device__ __forceinline__ Point point(const Args& a, idx b, idx i) {
     return {xyz(a, b, i, 0), xyz(a, b, i, 1), xyz(a, b, i, 2)};
+}
+
+// Points first .. first + 31, one for each lane of the warp, zeros from `end` on; all lanes call it.
+__device__ __forceinline__ Point point_of_lane(const Args& a, idx b, idx first, idx end) {
+    float p[3];
+    read_points([&](int i, int c) { return first + i < end ? xyz(a, b, first + i, c) : 0.0f; }, p);
+    return {p[0], p[1], p[2]};
+}
+
+// Point i for all lanes of the warp; all call it.
+__device__ __forceinline__ Point point_of_all(const Args& a, idx b, idx i) {
+    float p[3];
+    read_point([&](int c) { return xyz(a, b, i, c); }, p);
+    return {p[0], p[1], p[2]};
+}
+
+// The chosen points on their way out: a thread keeps one of THREADS, then all are written together.
+template <int THREADS>
+__device__ __forceinline__ void put_chosen(int* out, int s, int n, int chosen, int& kept) {
+    const int tid = thread_index(), at = s % THREADS;
+    if (at == tid) kept = chosen;
+    if ((at == THREADS - 1 || s == n - 1) && tid <= at) out[s - at + tid] = kept;
 }
 
 __device__ __forceinline__ float squared_distance(const Point& p, const Point& q) {

@@ -1,5 +1,6 @@
 {#- Chunks of an operand along the summed axis. Lhs and Rhs say how the operand lies: VECTOR elements at `at` are one
-    aligned run (VECTOR 1: nothing is known), `value` is its program. No shared memory, no synchronisation. -#}
+    aligned run (VECTOR 1: nothing is known), `value` is its program, `quad` the same for four places (QUADS). No shared
+    memory, no synchronisation. -#}
 namespace {
 
 __device__ __forceinline__ void unpack(const float* from, float* to) {
@@ -26,6 +27,16 @@ __device__ __forceinline__ void load_chunk(const Args& a, idx b, idx i, idx k, i
             } else {
 #pragma unroll
                 for (int w = 0; w < Operand::VECTOR; ++w) to[v + w] = 0.0f;
+            }
+        }
+    } else if constexpr (Operand::QUADS && V % 4 == 0) {
+#pragma unroll
+        for (int v = 0; v < V; v += 4) {
+            if (V == 4 || k + v < n_k) {
+                Operand::quad(a, b, i, k + v, to + v);
+            } else {
+#pragma unroll
+                for (int w = 0; w < 4; ++w) to[v + w] = 0.0f;
             }
         }
     } else {

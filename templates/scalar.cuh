@@ -26,6 +26,27 @@ __device__ __forceinline__ u16 to_f16(float x) {
     return y;
 }
 
+// Four neighbours from a multiple of four elements.
+__device__ __forceinline__ float4 quad_of(const float* p) { return *reinterpret_cast<const float4*>(p); }
+
+__device__ __forceinline__ float4 quad_of_bf16(const u16* p) {
+    const uint2 raw = *reinterpret_cast<const uint2*>(p);
+    return make_float4(__uint_as_float(raw.x << 16), __uint_as_float(raw.x & 0xffff0000u), __uint_as_float(raw.y << 16),
+                       __uint_as_float(raw.y & 0xffff0000u));
+}
+
+__device__ __forceinline__ float4 quad_of_f16(const u16* p) {
+    const uint2 raw = *reinterpret_cast<const uint2*>(p);
+    return make_float4(from_f16((u16)raw.x), from_f16((u16)(raw.x >> 16)), from_f16((u16)raw.y),
+                       from_f16((u16)(raw.y >> 16)));
+}
+
+// What four places of a clamped index read: neighbours, or all of them the first, or the last, of the quad.
+__device__ __forceinline__ float4 clamped_quad(const float4& quad, bool is_run, bool at_last) {
+    const float edge = at_last ? quad.w : quad.x;
+    return is_run ? quad : make_float4(edge, edge, edge, edge);
+}
+
 // NaN if either is: fmaxf and fminf would drop it.
 __device__ __forceinline__ float max_nan(float x, float y) {
     float z;

@@ -1,5 +1,6 @@
 {#- Ordered keys: what is asked for first has the smallest key. A key is the value's rank in the upper 32 bits and the
     index in the lower, so keys are distinct and ties go to the lower index. -#}
+{% include "points.cuh" %}
 namespace {
 
 // Rising with the float; -0 and +0 are one value, NaN comes after everything.

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
-use enel_cli::compile::counters::{Sizes, count, exact, fills, gpu, row};
+use enel_cli::compile::counters::{MOST_TILING, Sizes, count, exact, fills, gpu, row, tiling_past_l1};
 use enel_cli::compile::toolchain;
 use enel_cli::{device, source};
 use enel_emulator::Stats;
@@ -41,12 +41,13 @@ fn has_compiler() -> bool {
     }
 }
 
+/// Also: past L1 no block moves its sectors much more often than once, in any family.
 #[test]
 fn kernels_execute_and_move_what_they_did() {
     if !has_compiler() {
         return;
     }
-    let mut changed = Vec::new();
+    let (mut changed, mut moved) = (Vec::new(), Vec::new());
     for (name, mode, size, fill) in CASES {
         let graph = source::read_graph(&root().join(format!("tests/graphs/{name}.tir"))).unwrap();
         let config = FrontConfig { mode, passes: Passes::AllBut(vec![]), memory: None };
@@ -55,6 +56,9 @@ fn kernels_execute_and_move_what_they_did() {
         let symbols: Vec<i64> = plan.symbols.iter().map(|s| size.clamp(s.min, s.max)).collect();
         let fill = fills(&fill.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
         let rows = count(&bundle, plan, Sizes { symbols: &symbols, fill: &fill }).unwrap();
+        for row in rows.iter().filter(|row| tiling_past_l1(&row.stats) > MOST_TILING) {
+            moved.push(format!("{name} {}: {:.2}", row.kernel, tiling_past_l1(&row.stats)));
+        }
         let text: String = rows.iter().map(|row| exact(row) + "\n").collect();
         let path = root().join(format!("cli/tests/counters/{name}-{}.txt", bundle.mode));
         if std::env::var_os("BLESS").is_some() {
@@ -68,6 +72,7 @@ fn kernels_execute_and_move_what_they_did() {
         }
     }
     assert!(changed.is_empty(), "BLESS=1 rewrites:\n{}", changed.join("\n"));
+    assert!(moved.is_empty(), "a block's sectors move more than {MOST_TILING} times past L1:\n{}", moved.join("\n"));
 }
 
 #[test]

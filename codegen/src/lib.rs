@@ -2,12 +2,14 @@
 //!
 //! Reading order: `kernels` chooses a configuration per family and fills its template, `unit` holds what all kernels
 //! share, `spell` writes scalar programs as C++, `range` bounds their integers, `affine` sees how operands are laid
-//! out. Law: Rust decides, the templates in `templates/` spell; no device is needed or known here.
+//! out, `quad` what four neighbouring elements share. Law: Rust decides, the templates in `templates/` spell; no device
+//! is needed or known here.
 
 mod affine;
 mod build;
 mod error;
 mod kernels;
+mod quad;
 mod range;
 mod spell;
 mod unit;

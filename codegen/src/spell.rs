@@ -5,6 +5,7 @@
 //! `long long`. The helper functions called here are in `templates/scalar.cuh`.
 
 use crate::error::EmitError;
+use crate::quad::{Form, WIDTH, follows, form};
 use crate::range::Range;
 use enel_bundle::{BufferRole, Dynamic, Instr, Kind, Program, Reg};
 use enel_types::{BinaryOp, DType, UnaryOp};
@@ -30,6 +31,9 @@ pub(crate) struct Spelled {
     pub(crate) text: String,
     kinds: Vec<Kind>,
     ranges: Vec<Range>,
+    forms: Vec<Form>,
+    /// Place of a quad that is being spelled.
+    place: usize,
 }
 
 /// C++ type of a buffer's elements; 16-bit floats travel as their bits.
@@ -84,6 +88,23 @@ impl Spelled {
     pub(crate) fn range(&self, reg: Reg) -> Range {
         self.ranges[reg.0 as usize]
     }
+
+    /// How an existing register differs between the places of a quad.
+    pub(crate) fn form(&self, reg: Reg) -> Form {
+        self.forms[reg.0 as usize]
+    }
+
+    /// C++ name of a register at a place of a quad.
+    pub(crate) fn name_at(&self, reg: Reg, place: usize) -> String {
+        match self.form(reg) {
+            Form::Same => name(reg),
+            Form::Run | Form::Pairs | Form::Clamped | Form::Each => format!("{}_{place}", name(reg)),
+        }
+    }
+
+    fn name(&self, reg: Reg) -> String {
+        self.name_at(reg, self.place)
+    }
 }
 
 /// C++ name of a register.
@@ -105,10 +126,20 @@ pub(crate) fn rounded(dtype: DType, value: &str) -> String {
 
 /// Spells those instructions of `program` that `wanted` depends on.
 pub(crate) fn spell(program: &Program, wanted: &[Reg], scope: &Scope<'_>) -> Result<Spelled, EmitError> {
+    spell_places(program, wanted, scope, None)
+}
+
+/// The same for the four places from a multiple of four along `axis`, where axes have whole quads. What all four share
+/// is spelled once, and a load of four neighbours is one vector load.
+pub(crate) fn spell_quad(program: &Program, wanted: Reg, scope: &Scope<'_>, axis: u32) -> Result<Spelled, EmitError> {
+    spell_places(program, &[wanted], scope, Some(axis))
+}
+
+fn spell_places(program: &Program, wanted: &[Reg], scope: &Scope<'_>, quad: Option<u32>) -> Result<Spelled, EmitError> {
     let dtypes: Vec<DType> = scope.buffers.iter().map(|b| b.dtype).collect();
     let bad = |at| EmitError::Program { function: scope.function.to_owned(), at };
     let kinds = program.kinds(&dtypes, scope.accs).map_err(bad)?;
-    let mut out = Spelled { text: String::new(), kinds, ranges: Vec::new() };
+    let mut out = Spelled { text: String::new(), kinds, ranges: Vec::new(), forms: Vec::new(), place: 0 };
     let mut live = vec![false; program.instrs().len()];
     for reg in wanted {
         out.kind(scope.function, *reg)?;
@@ -120,19 +151,62 @@ pub(crate) fn spell(program: &Program, wanted: &[Reg], scope: &Scope<'_>) -> Res
         }
     }
     for (at, instr) in program.instrs().iter().enumerate() {
-        let (expr, range) = if live[at] { expression(instr, &out, scope)? } else { (String::new(), Range::FULL) };
-        out.ranges.push(range);
-        if live[at] {
+        if !live[at] {
+            out.ranges.push(Range::FULL);
+            out.forms.push(Form::Same);
+            continue;
+        }
+        let form = quad.map_or(Form::Same, |axis| form(program, Reg(at as u32), &out, (axis, scope.dynamics)));
+        let neighbours = match *instr {
+            Instr::Load { buffer, index } if form == Form::Each => neighbours(&out, (buffer, index), at, scope),
+            _ => None,
+        };
+        if let Some(text) = neighbours {
+            out.text.push_str(&text);
+            out.ranges.push(Range::FULL);
+            out.forms.push(form);
+            continue;
+        }
+        let mut range = Range::FULL;
+        for place in 0..if form == Form::Same { 1 } else { WIDTH } {
+            out.place = place;
+            let (expr, found) = expression(instr, &out, scope)?;
+            let expr = follows(program, Reg(at as u32), &out, (form, place)).unwrap_or(expr);
+            range = found;
             let ty = match out.kinds[at] {
                 Kind::Float => "float",
                 Kind::Bool => "bool",
                 Kind::Int if range.fits_int() => "int",
                 Kind::Int => "long long",
             };
-            let _ = writeln!(out.text, "  const {ty} r{at} = {expr};");
+            let suffix = if form == Form::Same { String::new() } else { format!("_{place}") };
+            let _ = writeln!(out.text, "  const {ty} r{at}{suffix} = {expr};");
         }
+        out.ranges.push(range);
+        out.forms.push(form);
     }
     Ok(out)
+}
+
+/// Four neighbouring floats as one vector load, where the index says that they are.
+fn neighbours(done: &Spelled, (buffer, index): (u32, Reg), at: usize, scope: &Scope<'_>) -> Option<String> {
+    let load = match scope.buffers[buffer as usize].dtype {
+        DType::F32 => "quad_of",
+        DType::BF16 => "quad_of_bf16",
+        DType::F16 => "quad_of_f16",
+        DType::I64 | DType::I32 | DType::U32 | DType::U8 | DType::Bool => return None,
+    };
+    let (first, last) = (done.name_at(index, 0), done.name_at(index, WIDTH - 1));
+    let quad = match done.form(index) {
+        Form::Run => format!("{load}(a.b{buffer} + {first})"),
+        Form::Clamped => format!("clamped_quad({load}(a.b{buffer} + ({first} & ~3)), {first} != {last}, {first} & 3)"),
+        Form::Same | Form::Pairs | Form::Each => return None,
+    };
+    let mut text = format!("  const float4 q{at} = {quad};\n");
+    for (place, part) in ["x", "y", "z", "w"].iter().enumerate() {
+        let _ = writeln!(text, "  const float r{at}_{place} = q{at}.{part};");
+    }
+    Some(text)
 }
 
 fn expression(instr: &Instr, done: &Spelled, scope: &Scope<'_>) -> Result<(String, Range), EmitError> {
@@ -160,37 +234,41 @@ fn expression(instr: &Instr, done: &Spelled, scope: &Scope<'_>) -> Result<(Strin
         }
         Instr::Load { buffer, index } => {
             let dtype = scope.buffers[buffer as usize].dtype;
-            let element = format!("a.b{buffer}[{}]", name(index));
+            let element = format!("a.b{buffer}[{}]", done.name(index));
             (loaded(dtype, &element), Range::of_dtype(dtype))
         }
         Instr::Acc(n) => (format!("acc{n}"), Range::FULL),
         Instr::Unary(op, x) => match kind(x) {
-            Kind::Float => (float_unary(op, &name(x)).ok_or_else(|| meaningless(op.name(), Kind::Float))?, Range::FULL),
+            Kind::Float => {
+                (float_unary(op, &done.name(x)).ok_or_else(|| meaningless(op.name(), Kind::Float))?, Range::FULL)
+            }
             Kind::Int => {
                 let from = done.range(x);
                 let range = Range::unary(op, from).ok_or_else(|| meaningless(op.name(), Kind::Int))?;
-                (int_unary(op, &name(x), from, range), range)
+                (int_unary(op, &done.name(x), from, range), range)
             }
-            Kind::Bool if op == UnaryOp::Not => (format!("!{}", name(x)), Range::BIT),
+            Kind::Bool if op == UnaryOp::Not => (format!("!{}", done.name(x)), Range::BIT),
             Kind::Bool => return Err(meaningless(op.name(), Kind::Bool)),
         },
         Instr::Binary(op, x, y) => match kind(x) {
-            Kind::Float => {
-                (float_binary(op, &name(x), &name(y)).ok_or_else(|| meaningless(op.name(), Kind::Float))?, Range::FULL)
-            }
+            Kind::Float => (
+                float_binary(op, &done.name(x), &done.name(y)).ok_or_else(|| meaningless(op.name(), Kind::Float))?,
+                Range::FULL,
+            ),
             Kind::Int => {
                 let (a, b) = (done.range(x), done.range(y));
                 let range = Range::binary(op, a, b).ok_or_else(|| meaningless(op.name(), Kind::Int))?;
-                (int_binary(op, (&name(x), a), (&name(y), b), range), range)
+                (int_binary(op, (&done.name(x), a), (&done.name(y), b), range), range)
             }
             Kind::Bool => {
-                let text = bool_binary(op, &name(x), &name(y)).ok_or_else(|| meaningless(op.name(), Kind::Bool))?;
+                let text =
+                    bool_binary(op, &done.name(x), &done.name(y)).ok_or_else(|| meaningless(op.name(), Kind::Bool))?;
                 (text, Range::BIT)
             }
         },
         Instr::Select(c, x, y) => {
             let range = done.range(x).union(done.range(y));
-            (format!("{} ? {} : {}", name(c), name(x), name(y)), range)
+            (format!("{} ? {} : {}", done.name(c), done.name(x), done.name(y)), range)
         }
         Instr::Cast(to, x) => cast(to, x, done),
     })
@@ -344,7 +422,7 @@ fn int_binary(op: BinaryOp, (x, a): (&str, Range), (y, b): (&str, Range), to: Ra
 }
 
 fn cast(to: DType, x: Reg, done: &Spelled) -> (String, Range) {
-    let (r, from) = (name(x), done.range(x));
+    let (r, from) = (done.name(x), done.range(x));
     match (done.kinds[x.0 as usize], Kind::of(to)) {
         (Kind::Float, Kind::Float) | (Kind::Bool, Kind::Bool) => (r, from),
         (Kind::Int, Kind::Float) => (format!("(float){r}"), Range::FULL),

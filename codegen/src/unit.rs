@@ -3,9 +3,11 @@
 //! Law: a part's text stands in a namespace of its own, so parts never meet; `kernels/launch` joins them. A program becomes one `__device__ __forceinline__` function of linear indices, one per group of axes, which it
 //! splits into coordinates itself; templates never see an axis. Indices are `int` where every group's size allows it.
 
+use crate::affine::extent_divisor;
 use crate::error::EmitError;
+use crate::quad::WIDTH;
 use crate::range::Range;
-use crate::spell::{Scope, Spelled, element_type, loaded, register_type, rounded, spell};
+use crate::spell::{Scope, Spelled, element_type, loaded, register_type, rounded, spell, spell_quad};
 use enel_bundle::{Access, Config, Desc, Extent, Grid, Kind, Program, Reg, Store, Value};
 use std::fmt::Write as _;
 
@@ -132,6 +134,28 @@ impl<'d> Unit<'d> {
         let result = spelled.expect(name, value.reg, kind)?;
         self.function(register_type(kind), name, &head, &format!("{}  return {result};\n", spelled.text));
         Ok(())
+    }
+
+    /// Function `void name(a, indices, float* to)`: a value at four places from a multiple of four along the last axis.
+    /// Returns whether quads are whole; where they are not, the function must not be called.
+    pub(crate) fn quad(&mut self, name: &str, groups: &[Group<'_>], value: &Value) -> Result<bool, EmitError> {
+        let (mut head, axes) = self.head(groups)?;
+        head.params.push_str(", float* to");
+        let last = groups.last().and_then(|group| group.axes.last());
+        let whole = last.is_some_and(|extent| extent_divisor(*extent, &self.desc.dynamics) % WIDTH as i64 == 0);
+        let mut body = String::new();
+        if whole {
+            let axis = axes.len() as u32 - 1;
+            let scope = self.scope(name, axes, &[]);
+            let spelled = spell_quad(&value.program, value.reg, &scope, axis)?;
+            spelled.expect(name, value.reg, Kind::Float)?;
+            body = spelled.text.clone();
+            for place in 0..WIDTH {
+                let _ = writeln!(body, "  to[{place}] = {};", spelled.name_at(value.reg, place));
+            }
+        }
+        self.function("void", name, &head, &body);
+        Ok(whole)
     }
 
     /// Function `void name(a, indices, type& out0, ...)`: several values of one program; returns their kinds.
@@ -289,8 +313,11 @@ impl<'d> Unit<'d> {
         wanted: &[Reg],
         accs: &[Kind],
     ) -> Result<Spelled, EmitError> {
-        let scope = Scope { function, buffers: &self.desc.buffers, dynamics: &self.desc.dynamics, axes, accs };
-        spell(program, wanted, &scope)
+        spell(program, wanted, &self.scope(function, axes, accs))
+    }
+
+    fn scope<'s>(&'s self, function: &'s str, axes: Vec<(String, Range)>, accs: &'s [Kind]) -> Scope<'s> {
+        Scope { function, buffers: &self.desc.buffers, dynamics: &self.desc.dynamics, axes, accs }
     }
 
     fn function(&mut self, ty: &str, name: &str, head: &Head, body: &str) {

@@ -3,7 +3,7 @@
 mod support;
 
 use enel_bundle::{
-    Acc, AccOp, Body, ContractBody, Dynamic, Extent, Instr, KnnBody, MapBody, Program, ReduceBody, Store, TopKBody,
+    Acc, AccOp, Body, ContractBody, Dynamic, Extent, Instr, KnnBody, MapBody, Program, ReduceBody, Reg, Store, TopKBody,
 };
 use enel_codegen::render;
 use enel_types::{BinaryOp, DType, UnaryOp};
@@ -205,6 +205,80 @@ fn contract_splits_groups_of_axes() {
         let mut random = Random(4);
         let out = Data::zeros(DType::F32, 47 * 13 * 70);
         let buffers = vec![random.data(dtype, 49 * 13 * 8), random.data(dtype, 70 * 24), out];
+        let roles = [read(dtype), read(dtype), write(DType::F32)];
+        let case = Case { desc: desc(&roles, &[], Body::Contract(body)), sizes: vec![], buffers };
+        check_one(&case, near).unwrap();
+    }
+}
+
+/// What four neighbouring places may share, and what they may not: parts of a concat, whole quads or not, pairs,
+/// unaligned and reversed runs, vectors and rows.
+#[test]
+fn contract_computes_operands_by_quads() {
+    let (n_summed, n_cols) = (24, 70);
+    for (bf16, n_rows) in [(false, 47), (true, 47), (false, 5), (true, 5)] {
+        let (dtype, near) = if bf16 { (DType::BF16, BF16) } else { (DType::F32, F32) };
+        let (rows, cols, summed) = (c(n_rows), c(n_cols), c(n_summed));
+        let mut p = Program::new();
+        let (row, k, zero) = (p.push(Instr::Axis(0)), p.push(Instr::Axis(1)), p.int(0));
+        let mut reg = p.push(Instr::Float(0));
+        let mut add = |p: &mut Program, x: Reg| reg = p.push(Instr::Binary(BinaryOp::Add, reg, x));
+        let int = |p: &mut Program, op, x, y: i64| {
+            let y = p.int(y);
+            p.push(Instr::Binary(op, x, y))
+        };
+        for parts in [vec![8, 12, 4], vec![3, 21]] {
+            let (mut start, mut whole) = (0, None);
+            for extent in parts {
+                let local = int(&mut p, BinaryOp::Sub, k, start);
+                let low = p.push(Instr::Binary(BinaryOp::Max, local, zero));
+                let clamped = int(&mut p, BinaryOp::Min, low, extent - 1);
+                let first = int(&mut p, BinaryOp::Mul, row, extent);
+                let index = p.push(Instr::Binary(BinaryOp::Add, first, clamped));
+                let x = p.push(Instr::Load { buffer: 0, index });
+                let here = int(&mut p, BinaryOp::Ge, k, start);
+                whole = Some(whole.map_or(x, |before| p.push(Instr::Select(here, x, before))));
+                start += extent;
+            }
+            add(&mut p, whole.unwrap());
+        }
+        let (half, bit) = (int(&mut p, BinaryOp::Div, k, 2), int(&mut p, BinaryOp::Rem, k, 2));
+        let turn = int(&mut p, BinaryOp::Rem, half, 4);
+        let of_turn = int(&mut p, BinaryOp::Mul, turn, 2);
+        let eighth = int(&mut p, BinaryOp::Div, half, 4);
+        let start = int(&mut p, BinaryOp::Mul, row, n_summed);
+        let odd = int(&mut p, BinaryOp::Add, start, 1);
+        let last = int(&mut p, BinaryOp::Add, start, n_summed - 1);
+        let pairs = [
+            (BinaryOp::Add, of_turn, bit),
+            (BinaryOp::Add, row, eighth),
+            (BinaryOp::Add, odd, k),
+            (BinaryOp::Sub, last, k),
+            (BinaryOp::Add, start, k),
+            (BinaryOp::Add, zero, k),
+            (BinaryOp::Add, zero, row),
+        ];
+        for (op, x, y) in pairs {
+            let index = p.push(Instr::Binary(op, x, y));
+            let x = p.push(Instr::Load { buffer: 0, index });
+            add(&mut p, x);
+        }
+        let (epilogue, stores) = store_accs(&[rows, cols], 2, 1);
+        let body = ContractBody {
+            batch: vec![],
+            rows: vec![rows],
+            cols: vec![cols],
+            summed: vec![summed],
+            lhs: enel_bundle::Value { program: p, reg },
+            rhs: loaded(1, &[(0, cols), (1, summed)]),
+            bf16,
+            epilogue,
+            fold: None,
+            stores,
+        };
+        let mut random = Random(6);
+        let data = [n_rows * n_summed + 1, n_cols * n_summed].map(|n| random.data(dtype, n));
+        let buffers = [&data[..], &[Data::zeros(DType::F32, (n_rows * n_cols) as usize)]].concat();
         let roles = [read(dtype), read(dtype), write(DType::F32)];
         let case = Case { desc: desc(&roles, &[], Body::Contract(body)), sizes: vec![], buffers };
         check_one(&case, near).unwrap();

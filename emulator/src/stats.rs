@@ -77,7 +77,8 @@ impl Class {
     }
 }
 
-/// Accesses to global memory in one direction, as if no cache held anything between two instructions.
+/// Accesses to global memory in one direction: as if no cache held anything between two instructions, and past a
+/// first-level cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Warp instructions that touch global memory.
@@ -90,6 +91,10 @@ pub struct Traffic {
     pub ideal_sectors: u64,
     /// Sectors touched, each once per block: the least that this division into blocks can move.
     pub block_sectors: u64,
+    /// Sectors asked of the second-level cache. Ordinary loads (`ld.global`, `cp.async.ca`, `wmma.load`) are looked up
+    /// in a first level first, each block in its share of it (`machine/l1.rs` says how large and why); strong loads,
+    /// `.cg`, atomics, bulk and `.cg` copies pass it by, and stores write through.
+    pub l2_sectors: u64,
 }
 
 /// Accesses to shared memory.
@@ -155,12 +160,13 @@ pub struct Stats {
 
 impl Traffic {
     fn add(&mut self, other: Traffic) {
-        let Traffic { requests, bytes, sectors, ideal_sectors, block_sectors } = other;
+        let Traffic { requests, bytes, sectors, ideal_sectors, block_sectors, l2_sectors } = other;
         self.requests += requests;
         self.bytes += bytes;
         self.sectors += sectors;
         self.ideal_sectors += ideal_sectors;
         self.block_sectors += block_sectors;
+        self.l2_sectors += l2_sectors;
     }
 }
 

@@ -48,6 +48,31 @@ fn sectors_follow_the_stride() {
 }
 
 #[test]
+fn ordinary_reads_find_again_what_the_block_has_read() {
+    let load = "ld.global.u32 %r1, [%rd2];";
+    for (body, sectors, past) in [
+        (format!("{load}\n{load}"), 8, 4),
+        ("ld.global.v4.u32 {%r1,%r2,%r3,%r4}, [%rd1];\nld.global.nc.u32 %r1, [%rd2];".to_owned(), 5, 4),
+        ("ld.global.u32 %r1, [%rd2];\nld.global.cg.u32 %r1, [%rd2];".to_owned(), 8, 8),
+        ("ld.volatile.global.u32 %r1, [%rd2];\nld.relaxed.gpu.global.u32 %r1, [%rd2];".to_owned(), 8, 8),
+        // Writes keep what is there and bring nothing; an atomic drops what it changes.
+        (format!("{load}\nst.global.u32 [%rd2], %r1;\n{load}"), 8, 4),
+        (format!("st.global.u32 [%rd2], %r0;\n{load}"), 4, 4),
+        (format!("{load}\nred.global.add.u32 [%rd1], 1;\n{load}"), 8, 5),
+        (format!("{load}\ncp.async.ca.shared.global [%r9], [%rd2], 4;"), 8, 4),
+        (
+            "cp.async.cg.shared.global [tile], [%rd1], 16;\ncp.async.cg.shared.global [tile], [%rd1], 16;".to_owned(),
+            2,
+            2,
+        ),
+    ] {
+        let stats = run(&body, 4);
+        assert_eq!((stats.read.sectors, stats.read.l2_sectors), (sectors, past), "{body}");
+        assert_eq!(stats.written.l2_sectors, stats.written.sectors);
+    }
+}
+
+#[test]
 fn banks_conflict_where_lanes_need_several_words_of_one() {
     for (scale, access, wavefronts, ideal) in [
         (4, "ld.shared.u32 %r1, [%r9];", 1, 1),

@@ -126,18 +126,26 @@ pub fn gpu(name: &str) -> Result<&'static Gpu> {
     Gpu::find(name).with_context(|| format!("`{name}` is no GPU this knows; there are: {}", known()))
 }
 
-/// One line per kernel: only counts, which are the same everywhere.
+/// How often a block's sectors may move: what is above that before L1 is named.
+pub const MOST_TILING: f64 = 1.5;
+
+/// One paragraph per kernel: only counts, which are the same everywhere.
 pub fn exact(row: &KernelCounts) -> String {
     let KernelCounts { kernel, launches, stats } = row;
     let classes = Class::ALL.map(|class| (class.name(), stats.of_class(class)));
     let classes: Vec<String> = classes.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} {n}")).collect();
     let (read, written, shared) = (&stats.read, &stats.written, &stats.shared);
+    let most = format!(
+        "\n  a block's sectors move {:.2} times before L1, {:.2} past it",
+        tiling(stats),
+        tiling_past_l1(stats)
+    );
     format!(
         "{kernel}\n  launches {launches}, blocks {}, warp instructions {}, lane instructions {}\n  {}\n  \
         tensor flops {}, barriers {}, atomics {}, local bytes {}\n  \
-        read {} B in {} sectors (packed {}, of blocks {}), written {} B in {} sectors (packed {}, of blocks {}), \
+        read {} B in {} sectors (packed {}, of blocks {}, past L1 {}), written {} B in {} sectors (packed {}, of blocks {}), \
         distinct {} B\n  \
-        shared {} B in {} passes (without conflicts {})",
+        shared {} B in {} passes (without conflicts {}){}",
         stats.blocks,
         stats.warp_instructions,
         stats.lane_instructions,
@@ -150,6 +158,7 @@ pub fn exact(row: &KernelCounts) -> String {
         read.sectors,
         read.ideal_sectors,
         read.block_sectors,
+        read.l2_sectors,
         written.bytes,
         written.sectors,
         written.ideal_sectors,
@@ -158,7 +167,20 @@ pub fn exact(row: &KernelCounts) -> String {
         shared.bytes,
         shared.wavefronts,
         shared.ideal_wavefronts,
+        if tiling(stats) > MOST_TILING { most.as_str() } else { "" },
     )
+}
+
+/// Sectors moved to those each block touches, as if nothing were found again.
+pub fn tiling(stats: &Stats) -> f64 {
+    let (read, written) = (&stats.read, &stats.written);
+    ratio(read.sectors + written.sectors, read.block_sectors + written.block_sectors)
+}
+
+/// The same for sectors asked of the second-level cache.
+pub fn tiling_past_l1(stats: &Stats) -> f64 {
+    let (read, written) = (&stats.read, &stats.written);
+    ratio(read.l2_sectors + written.l2_sectors, read.block_sectors + written.block_sectors)
 }
 
 fn ratio(a: u64, b: u64) -> f64 {
@@ -177,7 +199,7 @@ pub fn row(counts: &KernelCounts, gpu: &Gpu) -> Value {
     let traffic = |t: &enel_emulator::Traffic| {
         json!({
             "requests": t.requests, "bytes": t.bytes, "sectors": t.sectors, "ideal_sectors": t.ideal_sectors,
-            "block_sectors": t.block_sectors,
+            "block_sectors": t.block_sectors, "l2_sectors": t.l2_sectors,
         })
     };
     json!({
@@ -197,7 +219,8 @@ pub fn row(counts: &KernelCounts, gpu: &Gpu) -> Value {
         "coalescing": ratio(read.sectors + written.sectors, read.ideal_sectors + written.ideal_sectors),
         "distinct_bytes": stats.distinct_bytes(),
         "traffic": ratio(32 * (read.sectors + written.sectors), stats.distinct_bytes()),
-        "tiling": ratio(read.sectors + written.sectors, read.block_sectors + written.block_sectors),
+        "tiling": tiling(stats),
+        "tiling_past_l1": tiling_past_l1(stats),
         "shared": {
             "bytes": shared.bytes,
             "wavefronts": shared.wavefronts,
@@ -221,7 +244,7 @@ pub fn row(counts: &KernelCounts, gpu: &Gpu) -> Value {
 /// As [`crate::out::line`].
 pub fn table(rows: &[Value]) -> Result<()> {
     outln!(
-        "{:36} {:>8} {:>12} {:>10} {:>10} {:>9} {:>8} {:>7} {:>8} {:>6} {:>10} bound",
+        "{:36} {:>8} {:>12} {:>10} {:>10} {:>9} {:>8} {:>7} {:>7} {:>8} {:>6} {:>10} bound",
         "kernel",
         "launches",
         "warp instr",
@@ -230,6 +253,7 @@ pub fn table(rows: &[Value]) -> Result<()> {
         "coalesced",
         "traffic",
         "tiling",
+        "past L1",
         "conflict",
         "lanes",
         "bound us"
@@ -238,7 +262,7 @@ pub fn table(rows: &[Value]) -> Result<()> {
         let number = |pointer: &str| row.pointer(pointer).and_then(Value::as_f64).unwrap_or_default();
         let text = |pointer: &str| row.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         outln!(
-            "{:36} {:>8} {:>12} {:>10.2} {:>10.1} {:>8.2}x {:>7.2}x {:>6.2}x {:>8} {:>5.0}% {:>10.3} {}",
+            "{:36} {:>8} {:>12} {:>10.2} {:>10.1} {:>8.2}x {:>7.2}x {:>6.2}x {:>6.2}x {:>8} {:>5.0}% {:>10.3} {}",
             text("/kernel"),
             number("/launches"),
             number("/warp_instructions"),
@@ -247,6 +271,7 @@ pub fn table(rows: &[Value]) -> Result<()> {
             number("/coalescing"),
             number("/traffic"),
             number("/tiling"),
+            number("/tiling_past_l1"),
             number("/shared/bank_conflicts"),
             number("/active_lanes") * 100.0,
             number("/roofline/time_us"),

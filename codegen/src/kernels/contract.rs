@@ -1,10 +1,11 @@
 //! contract: a warp per column for few rows, else tiles in shared memory; results stored, or folded over row segments.
 
+use crate::affine::stride;
 use crate::error::EmitError;
-use crate::kernels::operand::{Lying, Run, fast_along_summed, operand};
+use crate::kernels::operand::{Lying, Run, operand};
 use crate::kernels::reduce::accumulator;
 use crate::unit::{Group, LaunchPlan, Text, Unit, config, size_const, size_max};
-use enel_bundle::{AccOp, ContractBody, Desc, Extent, Kind, Value};
+use enel_bundle::{AccOp, ContractBody, Desc, Extent, Kind};
 
 /// Up to this many rows are a matrix-vector product: there is nothing to gain from tiles.
 const FEW_ROWS: i64 = 8;
@@ -38,13 +39,14 @@ fn functions<'d>(desc: &'d Desc, body: &ContractBody) -> Result<Unit<'d>, EmitEr
         Some(fold) => {
             unit.size("kept_size", kept);
             unit.size("fold_size", folded);
-            let kind = unit.value_of_acc("folded_value", &[batch, rows, cols], &body.epilogue, fold.value)?;
+            let (outer, inner) = (Group { name: "m", axes: kept }, Group { name: "f", axes: folded });
+            let groups = [batch, outer, inner, cols];
+            let kind = unit.value_of_acc("folded_value", &groups, &body.epilogue, fold.value)?;
             if kind != Kind::Float {
                 let (function, reg) = ("fold".to_owned(), fold.value.0);
                 return Err(EmitError::Kind { function, reg, expected: Kind::Float, got: kind });
             }
-            let kept = Group { name: "m", axes: kept };
-            unit.stores("result", &[batch, kept, cols], &[Kind::Float], &fold.epilogue, &body.stores)?;
+            unit.stores("result", &[batch, outer, cols], &[Kind::Float], &fold.epilogue, &body.stores)?;
         }
     }
     Ok(unit)
@@ -74,18 +76,30 @@ fn tiles(desc: &Desc, body: &ContractBody) -> Result<Text, EmitError> {
     let mut unit = functions(desc, body)?;
     let (kept, folded) = split_rows(body)?;
     let (m, n) = (size_max(desc, &body.rows)?, size_max(desc, &body.cols)?);
-    let (shape, mut numbers) = if body.bf16 { tensor_shape(&mut unit, body, m, n)? } else { scalar_shape(m, n) };
+    let (shape, mut numbers) = if body.bf16 {
+        tensor_shape(&mut unit, body, m, n)?
+    } else {
+        let [batch, rows, cols, summed] = groups(body);
+        let lying = Lying { along_rows: false, bf16_only: false };
+        operand(&mut unit, "Lhs", "lhs", [batch, rows, summed], &body.lhs, lying)?;
+        operand(&mut unit, "Rhs", "rhs", [batch, cols, summed], &body.rhs, lying)?;
+        scalar_shape(m, n)
+    };
     let segments = segments(body, folded, shape.bm);
     numbers.extend([("bm", shape.bm), ("bn", shape.bn), ("bk", shape.bk), ("segments", segments)]);
-    let fast =
-        |value: &Value, axes: usize| fast_along_summed(value, body.batch.len() + axes, body.summed.len()).to_string();
     let acc = match &body.fold {
         None => String::new(),
         Some(fold) => accumulator(fold_op(fold.op)?, Kind::Float)?.0.to_owned(),
     };
+    let along = |axis: usize| {
+        let strides = body.stores.iter().map(|s| stride(&body.epilogue, s.index, axis as u32));
+        strides.filter(|s| *s == Some(1)).count()
+    };
+    let (last_row, last_col) =
+        (body.batch.len() + body.rows.len(), body.batch.len() + body.rows.len() + body.cols.len());
+    let along_rows = body.fold.is_none() && !body.rows.is_empty() && along(last_row - 1) > along(last_col - 1);
     let words = [
-        ("lhs_fast_k", fast(&body.lhs, body.rows.len())),
-        ("rhs_fast_k", fast(&body.rhs, body.cols.len())),
+        ("results_along_rows", along_rows.to_string()),
         ("smem_bytes", shape.smem_bytes.to_string()),
         ("one_tile", size_const(folded).is_some_and(|length| segments * length <= shape.bm).to_string()),
         ("acc", acc),

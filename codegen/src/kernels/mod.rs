@@ -38,6 +38,8 @@ templates! {
     "select.cuh",
     "team.cuh",
     "fps.cuh",
+    "points.cuh",
+    "rank.cuh",
     "contract_tile_f32.cuh",
     "contract_tile_bf16.cuh",
     "mma.cuh",

@@ -28,7 +28,7 @@ pub(crate) struct Run {
 }
 
 /// True when no more loads run along the last row axis than along the last summed one.
-pub(crate) fn fast_along_summed(value: &Value, n_before_summed: usize, n_summed: usize) -> bool {
+fn fast_along_summed(value: &Value, n_before_summed: usize, n_summed: usize) -> bool {
     let count = |axis: usize| load_strides(&value.program, axis as u32).filter(|s| *s == Some(1)).count();
     let along_rows = if n_before_summed == 0 { 0 } else { count(n_before_summed - 1) };
     let along_summed = if n_summed == 0 { 0 } else { count(n_before_summed + n_summed - 1) };
@@ -56,13 +56,15 @@ pub(crate) fn operand(
             (run, format!("a.b{buffer} + {name}(a, b, i, k)"), format!("a.b{buffer}"))
         }
     };
+    let quads = unit.quad(&format!("{function}_quad"), &groups, value)?;
     let element = if run.vector == 8 { "u16" } else { "float" };
     let inline = "static __device__ __forceinline__";
     let place = format!("const Args& a, {index} b, {index} i, {index} k");
     unit.raw(&format!("struct {ty} {{"));
     unit.raw(&format!("  static constexpr int VECTOR = {};", run.vector));
-    unit.raw(&format!("  static constexpr bool ALONG_ROWS = {}, FAST_K = {fast_k};", run.along_rows));
+    unit.raw(&format!("  static constexpr bool ALONG_ROWS = {}, FAST_K = {fast_k}, QUADS = {quads};", run.along_rows));
     unit.raw(&format!("  {inline} float value({place}) {{ return {function}(a, b, i, k); }}"));
+    unit.raw(&format!("  {inline} void quad({place}, float* to) {{ {function}_quad(a, b, i, k, to); }}"));
     unit.raw(&format!("  {inline} const {element}* at({place}) {{ return {at}; }}"));
     unit.raw(&format!("  {inline} const {element}* base(const Args& a) {{ return {base}; }}"));
     unit.raw("};");

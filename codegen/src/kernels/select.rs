@@ -14,18 +14,7 @@ pub(crate) fn render_knn(desc: &Desc, body: &KnnBody) -> Result<Text, EmitError>
     unit.value("query", &[cloud, Group { name: "g", axes: &queries }, axis], &body.query, Kind::Float)?;
     unit.value("point", &[cloud, Group { name: "i", axes: &points }, axis], &body.point, Kind::Float)?;
     unit.size("queries_size", &queries);
-    let rank = concat!(
-        "__device__ __forceinline__ u32 rank_at(const Args& a, idx o, idx i) {\n",
-        "  const idx b = o / queries_size(a), g = o % queries_size(a);\n",
-        "  const float dx = __fsub_rn(query(a, b, g, 0), point(a, b, i, 0));\n",
-        "  const float dy = __fsub_rn(query(a, b, g, 1), point(a, b, i, 1));\n",
-        "  const float dz = __fsub_rn(query(a, b, g, 2), point(a, b, i, 2));\n",
-        "  // No distance is negative, so its bits rise with it.\n",
-        "  return __float_as_uint(__fmaf_rn(dz, dz, __fmaf_rn(dy, dy, __fmul_rn(dx, dx))));\n",
-        "}",
-    );
-    let rank = rank.to_owned();
-    finish(unit, Selection { outer: &outer, n: body.points, k: body.k, out: body.out, narrow: true, rank })
+    finish(unit, Selection { outer: &outer, n: body.points, k: body.k, out: body.out, rank: ("u32", "") })
 }
 
 pub(crate) fn render_top_k(desc: &Desc, body: &TopKBody) -> Result<Text, EmitError> {
@@ -36,7 +25,7 @@ pub(crate) fn render_top_k(desc: &Desc, body: &TopKBody) -> Result<Text, EmitErr
     let kind = unit.kind("value", &groups, &body.value)?;
     unit.value("value", &groups, &body.value, kind)?;
     let narrow_int = unit.range(&groups, &body.value)?.fits_int();
-    let (ty, rank) = match (kind, narrow_int, body.largest) {
+    let rank = match (kind, narrow_int, body.largest) {
         (Kind::Float, _, true) => ("u32", "falling_rank_of(value(a, o, i))"),
         (Kind::Float, _, false) => ("u32", "rank_of(value(a, o, i))"),
         (Kind::Int, true, true) => ("u32", "~((u32)(int)value(a, o, i) ^ 0x80000000u)"),
@@ -47,8 +36,7 @@ pub(crate) fn render_top_k(desc: &Desc, body: &TopKBody) -> Result<Text, EmitErr
             return Err(EmitError::Operation { function: "topk".to_owned(), op: "topk", kind });
         }
     };
-    let rank = format!("__device__ __forceinline__ {ty} rank_at(const Args& a, idx o, idx i) {{ return {rank}; }}");
-    finish(unit, Selection { outer: &body.outer, n: body.n, k: body.k, out: body.out, narrow: ty == "u32", rank })
+    finish(unit, Selection { outer: &body.outer, n: body.n, k: body.k, out: body.out, rank })
 }
 
 struct Selection<'a> {
@@ -56,19 +44,19 @@ struct Selection<'a> {
     n: Extent,
     k: Extent,
     out: u32,
-    /// Ranks have 32 bits.
-    narrow: bool,
-    /// Function `rank_at(a, o, i)`, which rises with what is wanted later.
-    rank: String,
+    /// C++ type of a rank, and the expression of element (o, i) that rises with what is wanted later; none where points
+    /// are ranked by distance.
+    rank: (&'static str, &'static str),
 }
 
 fn finish(mut unit: Unit<'_>, selection: Selection<'_>) -> Result<Text, EmitError> {
-    let Selection { outer, n, k, out, narrow, rank } = selection;
+    let Selection { outer, n, k, out, rank: (rank_type, rank) } = selection;
+    let narrow = rank_type == "u32";
     unit.size("elements_size", &[n]);
     unit.size("kept_size", &[k]);
     unit.result_buffer("selection", out, Kind::Int)?;
     let (n_max, k_max) = (extent_max(unit.desc, n)?, extent_max(unit.desc, k)?);
-    let words = [("out", format!("b{out}")), ("rank", rank)];
+    let words = [("out", format!("b{out}")), ("rank_type", rank_type.to_owned()), ("rank", rank.to_owned())];
     if narrow && let Some((threads, each)) = registers(n_max, k_max) {
         let length = threads.max(4 * (k_max as u64).next_power_of_two() as i64);
         let words = [&words[..], &[("crowds", ((k_max - 1) * each + 1 > length).to_string())]].concat();

@@ -136,6 +136,7 @@ impl Decoder<'_> {
         let ty = mods.ty(0)?;
         let space = self.space(mods);
         let n = Self::vector_len(mods);
+        let passes = mods.take("cg") | mods.take("cv") | mods.take("L1::no_allocate");
         drop_hints(mods);
         let order = take_order(mods);
         let parts = self.vector(n, self.arg(mods, ops, 0)?, mods)?;
@@ -152,6 +153,7 @@ impl Decoder<'_> {
             n,
             short: !wide && self.is_short(dst[0]),
             order,
+            cached: !passes && !order.strong,
         };
         if let (MemSpace::Param, 1, Operand::Memory(base, offset)) = (space, n, self.arg(mods, ops, 1)?)
             && let Operand::Name(name) = base.as_ref()
@@ -189,7 +191,11 @@ impl Decoder<'_> {
                 (false, _) => self.s32(part, mods)?,
             };
         }
-        Ok(Op::St { elem: Elem { bytes: ty.bytes() as u8, signed: false, wide, n, short: false, order }, src, addr })
+        Ok(Op::St {
+            elem: Elem { bytes: ty.bytes() as u8, signed: false, wide, n, short: false, order, cached: false },
+            src,
+            addr,
+        })
     }
 
     fn atom(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Op> {
@@ -269,6 +275,6 @@ impl Decoder<'_> {
                 _ => size = Some(self.s32(operand, mods)?),
             }
         }
-        Ok(Some(Op::CpAsync { dst, src, bytes, size, ignore }))
+        Ok(Some(Op::CpAsync { dst, src, bytes, size, ignore, cached: !cg }))
     }
 }

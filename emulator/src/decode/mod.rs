@@ -28,6 +28,12 @@ use crate::syntax::ast::{Function, Init, Text, Ty, Var, VarSpace};
 use crate::syntax::parser;
 use op::{Const, Instr};
 
+/// Number in the name of a target (`sm_80`).
+pub(crate) fn compute_capability(target: &str) -> Option<u32> {
+    let digits: String = target.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
 /// Shared memory one block can have on any device known today, in bytes (CUDA programming guide, compute capability 9.0).
 pub(crate) const MAX_SHARED_BYTES: u64 = 227 * 1024;
 
@@ -35,12 +41,11 @@ pub(crate) const MAX_SHARED_BYTES: u64 = 227 * 1024;
 ///
 /// **Source** CUDA C++ programming guide 13.0, technical specifications per compute capability.
 pub(crate) fn shared_limit(target: &str) -> u64 {
-    let digits: String = target.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
-    1024 * match digits.parse::<u32>() {
-        Ok(70 | 72) => 96,
-        Ok(75) => 64,
-        Ok(80 | 87) => 163,
-        Ok(86 | 89 | 120 | 121) => 99,
+    1024 * match compute_capability(target) {
+        Some(70 | 72) => 96,
+        Some(75) => 64,
+        Some(80 | 87) => 163,
+        Some(86 | 89 | 120 | 121) => 99,
         _ => return MAX_SHARED_BYTES,
     }
 }

@@ -134,6 +134,8 @@ pub(crate) struct Elem {
     pub(crate) short: bool,
     /// 64-bit strong accesses must not tear against atomics.
     pub(crate) order: MemOrder,
+    /// Reads go through the first-level cache.
+    pub(crate) cached: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -533,6 +535,8 @@ pub(crate) enum Op {
         bytes: u8,
         size: Option<R>,
         ignore: Option<PSrc>,
+        /// As for an element.
+        cached: bool,
     },
     CpCommit,
     /// Waits until at most so many groups are pending; `None` waits for everything.

@@ -385,7 +385,7 @@ impl Env<'_> {
             };
             self.watch_values(warp, m, &touch, |i, j| src[..n].iter().all(|&r| equal(r, i, j)))?;
             self.watch(warp, m, &touch)?;
-            self.count(m, &touch);
+            self.count(m, &touch, false);
         }
         Ok(())
     }
@@ -404,13 +404,13 @@ impl Env<'_> {
         }
         let bytes = u32::from(elem.bytes) * u32::from(elem.n);
         let touch = Touch { space, addresses, bytes, access, order: elem.order, is_swap: false };
-        self.count(m, &touch);
+        self.count(m, &touch, elem.cached);
         self.watch(warp, m, &touch)
     }
 
     /// Starts one asynchronous copy per lane; the data is read now and lands at the wait.
     pub(crate) fn exec_cp_async(&mut self, warp: &mut Warp, m: u32, op: &Op) -> Lane<()> {
-        let &Op::CpAsync { dst, src, bytes, size, ignore } = op else { return Ok(()) };
+        let &Op::CpAsync { dst, src, bytes, size, ignore, cached } = op else { return Ok(()) };
         let (to, from) = (warp.addresses(dst), warp.addresses(src));
         let ignored = ignore.map_or(0, |p: PSrc| warp.pred(p));
         let total = u32::from(bytes);
@@ -466,14 +466,14 @@ impl Env<'_> {
                 reads |= 1 << lane;
             } else if take > 0 {
                 let part = Touch { bytes: take, ..source_touch(&from, total) };
-                self.count(1 << lane, &part);
+                self.count(1 << lane, &part, cached);
                 self.watch(warp, 1 << lane, &part)?;
             }
             warp.pending.push(pending);
         }
         let touch = source_touch(&from, total);
-        self.count(reads, &touch);
-        self.count(m, &Touch { space: MemSpace::Shared, addresses: &to, access: Access::Write, ..touch });
+        self.count(reads, &touch, cached);
+        self.count(m, &Touch { space: MemSpace::Shared, addresses: &to, access: Access::Write, ..touch }, false);
         self.watch(warp, reads, &touch)
     }
 

@@ -135,7 +135,7 @@ impl Env<'_> {
         }
         let (space, access, order) = (atom.addr.space, Access::Atomic, atom.order);
         let touch = Touch { space, addresses: &addresses, bytes, access, order, is_swap: atom.op == AtomOp::Cas };
-        self.count(m, &touch);
+        self.count(m, &touch, false);
         self.watch(warp, m, &touch)?;
         if let Some(d) = atom.d {
             if atom.wide {

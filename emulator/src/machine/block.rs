@@ -3,6 +3,7 @@
 use super::access::{Fault, MemoryFault};
 use super::count::TallyRef;
 use super::flight::Hub;
+use super::l1::{L1, lines_of};
 use super::order::Handoff;
 use super::race::{Ledger, Races};
 use super::shared::Shared;
@@ -84,6 +85,7 @@ pub(crate) struct Env<'a> {
     pub(crate) stats: Stats,
     /// Sectors of global memory this block has touched, twice the number, and one more for writes; where they are counted.
     pub(crate) sectors: HashSet<u64>,
+    pub(crate) l1: L1,
     pub(crate) budget: u64,
     pub(crate) clock: u64,
     /// What it shares with the other blocks of its cluster, while it runs.
@@ -283,6 +285,7 @@ impl<'a> Block<'a> {
             races,
             stats: Stats { blocks: 1, ..Stats::default() },
             sectors: HashSet::new(),
+            l1: L1::new(grid.tally.map_or(0, |_| lines_of(&grid.module.target, threads, smem_bytes))),
             budget: 0,
             clock: 0,
             hub: Hub::default(),

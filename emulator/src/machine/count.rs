@@ -97,8 +97,8 @@ fn passes(addresses: &[u64], bytes: u64) -> u64 {
 }
 
 impl Env<'_> {
-    /// Counts an instruction's accesses.
-    pub(crate) fn count(&mut self, m: u32, touch: &Touch<'_>) {
+    /// Counts an instruction's accesses; `cached` reads go through the first-level cache.
+    pub(crate) fn count(&mut self, m: u32, touch: &Touch<'_>, cached: bool) {
         let Some(tally) = self.grid.tally else { return };
         let bytes = u64::from(touch.bytes);
         let mut global = Lanes { addresses: [0; LANES], n: 0 };
@@ -120,7 +120,7 @@ impl Env<'_> {
                 tally.mark(address, touch.bytes, touch.access);
             }
             drop(tally);
-            self.count_global(&mut global, bytes, touch.access);
+            self.count_global(&mut global, bytes, (touch.access, cached));
         }
         if shared.iter().any(Option::is_some) {
             count_shared(&mut self.stats, &shared, bytes);
@@ -128,7 +128,7 @@ impl Env<'_> {
     }
 
     /// Counts pieces of `bytes` bytes that a warp-wide instruction moves.
-    pub(crate) fn count_rows(&mut self, home: Home, rows: &[u64], (bytes, access): (u32, Access)) {
+    pub(crate) fn count_rows(&mut self, home: Home, rows: &[u64], (bytes, access, cached): (u32, Access, bool)) {
         let Some(tally) = self.grid.tally else { return };
         let n_bytes = u64::from(bytes);
         match home {
@@ -139,7 +139,7 @@ impl Env<'_> {
                     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
                     chunk.iter().for_each(|&address| tally.mark(address, bytes, access));
                     drop(tally);
-                    self.count_global(&mut lanes, n_bytes, access);
+                    self.count_global(&mut lanes, n_bytes, (access, cached));
                 }
             }
             Home::Shared => {
@@ -158,7 +158,7 @@ impl Env<'_> {
 }
 
 impl Env<'_> {
-    fn count_global(&mut self, lanes: &mut Lanes, bytes: u64, access: Access) {
+    fn count_global(&mut self, lanes: &mut Lanes, bytes: u64, (access, cached): (Access, bool)) {
         let n = lanes.n as u64;
         let (n_sectors, ideal) = sectors(lanes, bytes);
         let is_read = access == Access::Read;
@@ -167,10 +167,18 @@ impl Env<'_> {
         traffic.bytes += n * bytes;
         traffic.sectors += n_sectors;
         traffic.ideal_sectors += ideal;
+        // Addresses are sorted now.
+        let mut next = 0;
         for &address in &lanes.addresses[..lanes.n] {
-            for sector in address / SECTOR..=(address + bytes - 1) / SECTOR {
+            let (from, to) = (address / SECTOR, (address + bytes - 1) / SECTOR);
+            for sector in from.max(next)..=to {
                 traffic.block_sectors += u64::from(self.sectors.insert(2 * sector + u64::from(!is_read)));
+                if access == Access::Atomic {
+                    self.l1.forget(sector);
+                }
+                traffic.l2_sectors += u64::from(!(is_read && cached && self.l1.read(sector)));
             }
+            next = next.max(to + 1);
         }
     }
 
@@ -180,9 +188,9 @@ impl Env<'_> {
         let access = if to_global { Access::Write } else { Access::Read };
         for piece in &copy.pieces {
             if let Some(address) = piece.global {
-                self.count_rows(Home::Global, &[address], (piece.bytes, access));
+                self.count_rows(Home::Global, &[address], (piece.bytes, access, false));
             }
-            self.count_rows(Home::Shared, &[piece.shared.into()], (piece.bytes, access));
+            self.count_rows(Home::Shared, &[piece.shared.into()], (piece.bytes, access, false));
         }
     }
 }

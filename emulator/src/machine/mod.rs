@@ -19,6 +19,7 @@ mod flight;
 mod float;
 mod fp8;
 mod hopper;
+pub(crate) mod l1;
 mod mbarrier;
 mod num;
 mod order;

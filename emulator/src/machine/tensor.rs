@@ -105,7 +105,7 @@ impl Env<'_> {
                 places[r] = (home, address);
             }
             self.watch_rows(warp, 8 * matrix, access, (&places, 16))?;
-            self.count_rows(places[0].0, &places.map(|(_, address)| address), (16, access));
+            self.count_rows(places[0].0, &places.map(|(_, address)| address), (16, access, true));
             if !ld.store {
                 let at = |r: usize, c: usize| (rows[r][c / 2] >> (16 * (c % 2))) as u32 & 0xffff;
                 if ld.trans {
@@ -153,7 +153,7 @@ impl Env<'_> {
             }
         }
         starts.sort_unstable();
-        self.count_rows(at, &starts, (bytes, access));
+        self.count_rows(at, &starts, (bytes, access, true));
         if !w.store {
             for (row, &r) in out.iter().zip(&w.regs) {
                 warp.set32(r, m, row);

@@ -210,7 +210,7 @@ impl Env<'_> {
             chunks.extend(tile(*bits, wgmma.a_ty, wgmma.trans_a).chunks(warp.index % 4 * 16, 16));
         }
         let rows: Vec<u64> = chunks.iter().map(|&at| at.into()).collect();
-        self.count_rows(Home::Shared, &rows, (16, Access::Read));
+        self.count_rows(Home::Shared, &rows, (16, Access::Read, false));
         rows.iter().try_for_each(|&at| self.watch_operand(warp, period, (at, 16)))
     }
 
