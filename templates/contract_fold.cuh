@@ -17,7 +17,10 @@ constexpr int FOLDS = (SEGMENTS * BN + THREADS - 1) / THREADS;
     for (int p = 0; p < FOLDS; ++p) folded[p].init();
     for (idx m0 = begin; m0 < end; m0 += BM) {
         tile_product(a, stage, place.batch, m0, end, n0, n_cols);
-        for (int e = tid; e < BM * BN; e += THREADS) {
+        static_assert(BM * BN % THREADS == 0, "every thread has as much");
+#pragma unroll 4
+        for (int first = 0; first < BM * BN; first += THREADS) {
+            const int e = first + tid;
             const idx m = m0 + e / BN, n = n0 + e % BN;
             float& x = stage[e / BN * PITCH + e % BN];
             if (m < end && n < n_cols) x = folded_value(a, place.batch, m, n, x);

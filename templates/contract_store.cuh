@@ -6,7 +6,10 @@
     const Place place = block_place(block, (n_rows + BM - 1) / BM, (n_cols + BN - 1) / BN);
     const idx m0 = place.row_tile * BM, n0 = place.col_tile * BN;
     tile_product(a, stage, place.batch, m0, n_rows, n0, n_cols);
-    for (int e = thread_index(); e < BM * BN; e += THREADS) {
+    static_assert(BM * BN % THREADS == 0, "every thread stores as much");
+#pragma unroll 4
+    for (int first = 0; first < BM * BN; first += THREADS) {
+        const int e = first + thread_index();
         const idx m = m0 + e / BN, n = n0 + e % BN;
         if (m < n_rows && n < n_cols) result(a, place.batch, m, n, stage[e / BN * PITCH + e % BN]);
     }
