@@ -61,10 +61,9 @@ struct Side {
             if (CHUNKS % THREADS != 0 && e >= CHUNKS) break;
             if constexpr (ALONG_ROWS) {
                 const int k = e / (ROWS / 8), r = e % (ROWS / 8) * 8;
-                const idx left = i_end - (i0 + r);
-                const bool inside = left > 0 && k0 + k < n_k;
+                const bool inside = i0 + r < i_end && k0 + k < n_k;
                 const u16* from = inside ? Operand::at(a, b, i0 + r, k0 + k) : Operand::base(a);
-                copy_async(to + k * SIDE_PITCH + r, from, inside ? (left < 8 ? (int)left * 2 : 16) : 0);
+                copy_async(to + k * SIDE_PITCH + r, from, inside ? 16 : 0);
             } else if constexpr (Operand::VECTOR > 1) {
                 const int r = e / (BK / 8), k = e % (BK / 8) * 8;
                 const bool inside = i0 + r < i_end && k0 + k < n_k;

@@ -44,11 +44,15 @@ __device__ __forceinline__ float squared_distance(const Point& p, const Point& q
     return __fmaf_rn(dz, dz, __fmaf_rn(dy, dy, __fmul_rn(dx, dx)));
 }
 
-__device__ __forceinline__ bool ahead(float d, int at, const Best& best) {
-    return d > best.d || (d == best.d && at < best.at);
+// Both in one number: no distance is negative but that of nothing, so its bits, read as signed, rise with it.
+__device__ __forceinline__ long long order(const Best& best) {
+    long long order;
+    asm("mov.b64 %0, { %1, %2};" : "=l"(order) : "r"(~best.at), "r"(__float_as_int(best.d)));
+    return order;
 }
 
-__device__ __forceinline__ Best nothing_yet() { return {-1.0f, 0x7fffffff, {0.0f, 0.0f, 0.0f}}; }
+// What a thread without points has: it loses to any point, so its place is never read.
+__device__ __forceinline__ Best nothing_yet(int at, Point p) { return {-1.0f, at, p}; }
 
 // The block's best, known to all threads. `slots` has two rows that take turns, so one barrier a call suffices: a row
 // is written again only after the barrier of the call between.
@@ -60,7 +64,7 @@ __device__ __forceinline__ Best block_best(Best best, Best (*slots)[WARPS], int 
         const Best other = {__shfl_xor_sync(0xffffffffu, best.d, mask), __shfl_xor_sync(0xffffffffu, best.at, mask),
                             {__shfl_xor_sync(0xffffffffu, best.p.x, mask), __shfl_xor_sync(0xffffffffu, best.p.y, mask),
                              __shfl_xor_sync(0xffffffffu, best.p.z, mask)}};
-        if (ahead(other.d, other.at, best)) best = other;
+        if (order(other) > order(best)) best = other;
     }
     if (lane == 0) slots[turn][warp] = best;
     __syncthreads();
@@ -68,7 +72,7 @@ __device__ __forceinline__ Best block_best(Best best, Best (*slots)[WARPS], int 
 #pragma unroll
     for (int w = 1; w < WARPS; ++w) {
         const Best other = slots[turn][w];
-        if (ahead(other.d, other.at, best)) best = other;
+        if (order(other) > order(best)) best = other;
     }
     return best;
 }

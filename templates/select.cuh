@@ -15,14 +15,22 @@ __device__ __forceinline__ u64 wide_rank_of(long long x) { return (u64)x ^ 0x800
 
 __device__ __forceinline__ u64 with_index(u32 rank, idx i) { return (u64)rank << 32 | (u32)i; }
 
-// Sorts list[0 .. length), a power of two, by all THREADS threads of the block (bitonic sort: Batcher 1968). The
-// block has synchronised since the list was written; what is read after is sorted.
-template <int THREADS>
-__device__ __forceinline__ void sort_list(u64* list, const int length) {
-    for (int size = 2; size <= length; size *= 2) {
-        for (int half = size / 2; half > 0; half /= 2) {
-            for (int pair = thread_index(); pair < length / 2; pair += THREADS) {
-                const int low = 2 * half * (pair / half) + pair % half, high = low + half;
+// Sorts list[0 .. length), a power of two up to MOST, by all THREADS threads of the block (bitonic sort: Batcher 1968).
+// The block has synchronised since the list was written; what is read after is sorted. One stage is all the code there is.
+template <int THREADS, int MOST>
+__device__ __forceinline__ void sort_list(u64* list, const u32 length) {
+#pragma unroll 1
+    for (u32 size = 2; size <= length; size *= 2) {
+        u32 half = size;
+#pragma unroll 1
+        do {
+            half /= 2;
+#pragma unroll
+            for (u32 first = 0; first < MOST / 2; first += THREADS) {
+                const u32 pair = first + thread_index();
+                if (pair >= length / 2) break;
+                // Of 2 * half neighbours the first half: twice what comes before them, and the place among them.
+                const u32 low = 2 * pair - (pair & (half - 1)), high = low + half;
                 const bool rising = (low & size) == 0;
                 const u64 x = list[low], y = list[high];
                 if ((x > y) == rising) {
@@ -31,7 +39,7 @@ __device__ __forceinline__ void sort_list(u64* list, const int length) {
                 }
             }
             __syncthreads();
-        }
+        } while (half > 1);
     }
 }
 

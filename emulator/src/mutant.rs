@@ -193,7 +193,8 @@ impl Instruction<'_> {
                         (false, true) => (Fault::Wait, vec![value.wrapping_add(1)]),
                         (false, false) => changed(self.name, root, operand, value),
                     };
-                    let forms = values.iter().map(i64::to_string).collect();
+                    let once = values.iter().enumerate().filter(|(n, value)| !values[..*n].contains(value));
+                    let forms = once.map(|(_, value)| value.to_string()).collect();
                     found.push(self.mutant(fault, start..token.end, forms));
                 }
                 _ => {}
@@ -239,15 +240,15 @@ fn changed(name: &str, root: &str, operand: usize, value: i64) -> (Fault, Vec<i6
         "selp" | "mov" if value == 1 => (Fault::Number, vec![0]),
         // Powers of two are strides and lane distances.
         "mov" if value > 1 && value & less == 0 => (Fault::Number, vec![half, more]),
-        // Shifted out is shifted out, by one more too.
-        "shr" | "shl" if value > 1 => (Fault::Number, vec![less, 0]),
+        // Shifted out is shifted out, by one more too, so that is tried last.
+        "shr" | "shl" if value > 1 => (Fault::Number, vec![less, 0, more]),
         // A field longer than what it lies in is as long.
         "bfi" | "bfe" => (Fault::Number, vec![less, half, 0]),
         // There are two phases.
         "mbarrier" if name.contains(".parity") => (Fault::Number, vec![value ^ 1]),
         // A factor of a division by multiplication, or a pattern of bits: half of it is something else.
         _ if value.unsigned_abs() >= PATTERN || name.starts_with("mul.hi") => (Fault::Number, vec![half, 0]),
-        _ => (Fault::Number, vec![more, less, value.wrapping_add(FAR)]),
+        _ => (Fault::Number, vec![more, less, value.wrapping_add(FAR), half]),
     }
 }
 

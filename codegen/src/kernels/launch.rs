@@ -93,13 +93,13 @@ fn shifted(Grid(factors): &Grid, by: u32) -> Grid {
 /// Number of blocks, spelled.
 fn count(Grid(factors): &Grid) -> String {
     let spell = |extent: &Extent| match extent {
-        Extent::Const(n) => format!("{n}LL"),
-        Extent::Dyn(n) => format!("s{n}"),
+        Extent::Const(n) => format!("{n}ull"),
+        Extent::Dyn(n) => format!("(u64)s{n}"),
     };
     let factor = |(extents, tile): &(Vec<Extent>, i64)| {
         let size: Vec<String> = extents.iter().map(spell).collect();
-        let size = if size.is_empty() { "1LL".to_owned() } else { size.join(" * ") };
-        if *tile == 1 { format!("({size})") } else { format!("(({size} + {}LL) / {tile}LL)", tile - 1) }
+        let size = if size.is_empty() { "1ull".to_owned() } else { size.join(" * ") };
+        if *tile == 1 { format!("({size})") } else { format!("(({size} + {}ull) / {tile}ull)", tile - 1) }
     };
     let factors: Vec<String> = factors.iter().map(factor).collect();
     if factors.is_empty() { "1".to_owned() } else { factors.join(" * ") }

@@ -58,7 +58,9 @@ fn finish(mut unit: Unit<'_>, selection: Selection<'_>) -> Result<Text, EmitErro
     let (n_max, k_max) = (extent_max(unit.desc, n)?, extent_max(unit.desc, k)?);
     let words = [("out", format!("b{out}")), ("rank_type", rank_type.to_owned()), ("rank", rank.to_owned())];
     if narrow && let Some((threads, each)) = registers(n_max, k_max) {
-        let length = threads.max(4 * (k_max as u64).next_power_of_two() as i64);
+        // No more than there are elements.
+        let all = ((threads * each) as u64).next_power_of_two() as i64;
+        let length = threads.max(4 * (k_max as u64).next_power_of_two() as i64).min(all);
         let words = [&words[..], &[("crowds", ((k_max - 1) * each + 1 > length).to_string())]].concat();
         let plan = LaunchPlan {
             config: config(&[("each", each), ("length", length)]),

@@ -13,6 +13,7 @@ use crate::enel::progress::Progress;
 use crate::{Mistake, Usage, outln};
 use anyhow::{Context, Result};
 use clap::Args;
+use enel_verify::Shipped;
 use enel_verify::draw::Family;
 use prove::{Proof, Settings};
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:\n  enel-compile verify --device cuda:0\n  \
     enel-compile verify --family attention --family topk --device emulated --cases 64 --seed 7\n  \
     enel-compile verify tiny.enel --device cpu --json\n  \
-    enel-compile verify --family scatter --mutants\n\n\
+    enel-compile verify --family scatter --mutants\n  enel-compile verify --mutants --kernel fps_warp --json\n\n\
     A family is proved on calls drawn over all its templates, each compiled for the device. A bundle is proved kernel by \
     kernel, as its plans call them at small sizes, with the code it carries. Exit code 1 when a kernel is wrong, or a planted \
     fault goes unnoticed.")]
@@ -49,6 +50,9 @@ pub struct VerifyArgs {
     /// Plant faults in every shipped kernel of the families, and tell which of them nothing would notice.
     #[arg(long, conflicts_with = "bundle")]
     pub mutants: bool,
+    /// Plant them only in shipped kernels whose names begin so, as often as wanted.
+    #[arg(long, value_name = "NAME", requires = "mutants")]
+    pub kernel: Vec<String>,
     /// Of the numbers of a kernel change every N-th only; what orders is always deleted.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "mutants", value_parser = clap::value_parser!(u32).range(1..))]
     pub every: u32,
@@ -105,7 +109,11 @@ fn hunt(runner: &mut runner::Runner, args: &VerifyArgs) -> Result<()> {
     let names: Vec<&str> = families(&args.family)?.into_iter().map(Family::name).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let effort = mutants::hunt::Effort { schedules: SCHEDULES, every: args.every as usize, threads };
-    mutants::run(runner, &names, effort, args.json)
+    let chosen = |shipped: &Shipped| {
+        let of_family = shipped.descs.iter().any(|desc| names.contains(&desc.body.family()));
+        of_family && (args.kernel.is_empty() || args.kernel.iter().any(|name| shipped.name.starts_with(name.as_str())))
+    };
+    mutants::run(runner, chosen, effort, args.json)
 }
 
 fn families(names: &[String]) -> Result<Vec<Family>> {

@@ -22,9 +22,9 @@ pub(super) fn kernels() -> Vec<Shipped> {
     let (f32, bf16) = (DType::F32, DType::BF16);
     // Sizes are rows, columns, summed. More than eight tiles of rows are two groups of them.
     let any = [[1, 1, 1], [17, 65, 33], [65, 5, 16], [9, 70, 50], [64, 64, 3], [577, 70, 2]];
-    let odd = [[1, 1, 1], [17, 65, 33], [65, 5, 16], [9, 70, 50], [64, 64, 31], [577, 65, 2]];
+    let odd = [[1, 1, 1], [17, 65, 33], [65, 5, 16], [9, 70, 50], [64, 64, 31], [70, 66, 131], [577, 65, 2]];
     let large = [[1, 1, 1], [129, 5, 7], [30, 131, 17], [128, 128, 17], [1030, 130, 2]];
-    let whole = [[8, 8, 8], [72, 16, 40], [16, 96, 104], [64, 64, 64], [584, 72, 8]];
+    let whole = [[8, 8, 8], [72, 16, 40], [16, 96, 104], [64, 64, 64], [72, 72, 200], [584, 72, 8]];
     let few = [[1, 1, 1], [3, 9, 130], [4, 5, 257]];
     let few_whole = [[1, 1, 8], [3, 9, 136], [4, 5, 2056]];
     vec![
@@ -39,13 +39,13 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &large,
             drawn,
         ),
-        folded(f32, AccOp::Max, [(20, 1), (150, 1), (70, 1), (40, 1)]).alone(
+        folded(f32, AccOp::Sum, [(20, 1), (150, 1), (70, 1), (40, 1)]).alone(
             "contract_fold_f32",
             &[[1, 1, 1, 1], [3, 9, 5, 17], [2, 7, 3, 2], [2, 130, 65, 20], [19, 2, 65, 3]],
             drawn,
         ),
-        folded_by(f32, AccOp::Sum, 9).alone("contract_fold_9_f32", &[[1, 1, 1], [8, 66, 17], [60, 65, 3]], drawn),
-        product(bf16, true, [(600, 1), (90, 1), (60, 1)], [Computed, Across]).alone("contract_bf16_odd", &odd, drawn),
+        folded_by(f32, AccOp::Max, 9).alone("contract_fold_9_f32", &[[1, 1, 1], [8, 66, 17], [60, 65, 3]], drawn),
+        product(bf16, true, [(600, 1), (90, 1), (200, 1)], [Computed, Across]).alone("contract_bf16_odd", &odd, drawn),
         product(bf16, true, [(16, 8), (200, 8), (600, 8)], [Straight; 2]).alone(
             "contract_bf16_16",
             &[[8, 8, 8], [16, 64, 64], [16, 72, 264], [8, 72, 328]],
@@ -54,17 +54,17 @@ pub(super) fn kernels() -> Vec<Shipped> {
         product(bf16, true, [(600, 8), (100, 8), (200, 8)], [Straight; 2]).alone("contract_bf16_64", &whole, drawn),
         product(bf16, true, [(600, 8), (100, 8), (200, 1)], [Across; 2]).alone(
             "contract_bf16_across",
-            &[[8, 8, 1], [72, 16, 41], [64, 64, 65], [584, 72, 9]],
+            &[[8, 8, 1], [72, 16, 41], [64, 64, 65], [72, 72, 197], [584, 72, 9]],
             drawn,
         ),
         product(bf16, true, [(600, 1), (100, 1), (200, 8)], [Computed, Straight]).alone(
             "contract_bf16_computed",
-            &[[1, 1, 8], [65, 17, 40], [64, 64, 104], [577, 70, 8]],
+            &[[1, 1, 8], [65, 17, 40], [64, 64, 104], [66, 70, 200], [577, 70, 8]],
             drawn,
         ),
         product(bf16, true, [(1100, 8), (200, 8), (200, 8)], [Straight, Across]).alone(
             "contract_bf16_128",
-            &[[8, 8, 8], [136, 16, 72], [24, 136, 136], [128, 128, 32], [1032, 136, 8]],
+            &[[8, 8, 8], [136, 16, 72], [24, 136, 136], [128, 128, 32], [136, 136, 200], [1032, 136, 8]],
             drawn,
         ),
         folded(bf16, AccOp::Max, [(20, 1), (150, 1), (70, 1), (40, 1)]).alone(
@@ -72,13 +72,21 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &[[1, 1, 1, 1], [3, 9, 5, 17], [2, 130, 65, 40], [19, 2, 65, 3]],
             drawn,
         ),
-        folded_by(bf16, AccOp::Sum, 81).alone("contract_fold_81_bf16", &[[1, 1, 8], [3, 66, 72], [19, 65, 8]], drawn),
-        folded_by(bf16, AccOp::Min, 9).alone("contract_fold_9_bf16", &[[1, 1, 8], [8, 66, 40], [60, 65, 8]], drawn),
+        folded_by(bf16, AccOp::Sum, 81).alone(
+            "contract_fold_81_bf16",
+            &[[1, 1, 8], [3, 66, 72], [5, 66, 200], [19, 65, 8]],
+            drawn,
+        ),
+        folded_by(bf16, AccOp::Min, 9).alone(
+            "contract_fold_9_bf16",
+            &[[1, 1, 8], [8, 66, 40], [15, 66, 200], [60, 65, 8]],
+            drawn,
+        ),
         product(f32, false, [(4, 1), (90, 1), (300, 1)], [Straight, Across]).alone("contract_few_f32", &few, drawn),
         product(bf16, true, [(4, 1), (90, 1), (4000, 8)], [Straight; 2]).alone("contract_few_bf16", &few_whole, drawn),
-        product(f32, false, [(1, 1), (6000, 1), (300, 4)], [Straight; 2]).alone(
+        product(f32, false, [(1, 1), (6000, 1), (1200, 4)], [Straight; 2]).alone(
             "contract_one_f32",
-            &[[1, 1, 4], [1, 19, 132], [1, 17, 264]],
+            &[[1, 1, 4], [1, 19, 132], [1, 17, 1160]],
             drawn,
         ),
         product(bf16, true, [(8, 1), (40_000, 1), (600, 8)], [Computed, Straight]).alone(
@@ -91,7 +99,7 @@ pub(super) fn kernels() -> Vec<Shipped> {
 
 /// On tensor cores, in whole chunks.
 pub(super) fn small_tensor() -> Part {
-    product(DType::BF16, true, [(80, 1), (80, 8), (80, 8)], [Straight; 2])
+    product(DType::BF16, true, [(600, 1), (80, 8), (200, 8)], [Straight; 2])
 }
 
 fn operand(buffer: u32, [batch, other, summed]: [Extent; 3], side: Side) -> (Value, Vec<Extent>) {
@@ -138,7 +146,7 @@ fn folded(dtype: DType, op: AccOp, bounds: [Bound; 4]) -> Part {
 /// Segments of a fixed length: kept, columns, summed.
 fn folded_by(dtype: DType, op: AccOp, length: i64) -> Part {
     let multiple = if dtype == DType::BF16 { 8 } else { 1 };
-    fold(dtype, op, [d(0), c(length), d(1), d(2)], &[(80, 1), (100, 1), (80, multiple)])
+    fold(dtype, op, [d(0), c(length), d(1), d(2)], &[(80, 1), (100, 1), (200, multiple)])
 }
 
 fn fold(dtype: DType, op: AccOp, [kept, length, cols, summed]: [Extent; 4], bounds: &[Bound]) -> Part {

@@ -35,8 +35,13 @@ pub fn shipped() -> Vec<Shipped> {
 /// A map, a reduction and a product on tensor cores in one launch; the first may have no blocks.
 fn together() -> Shipped {
     let parts = [sums::transposed(DType::F32), sums::rows_of(64), contract::small_tensor()];
-    let sizes: [[&[i64]; 3]; 3] =
-        [[&[3, 11], &[5, 37], &[19, 24, 40]], [&[0, 4], &[9, 1], &[3, 8, 8]], [&[17, 17], &[1, 64], &[65, 72, 8]]];
+    let sizes: [[&[i64]; 3]; 5] = [
+        [&[3, 11], &[5, 37], &[19, 24, 40]],
+        [&[0, 4], &[9, 1], &[3, 8, 8]],
+        [&[17, 17], &[1, 64], &[65, 72, 8]],
+        [&[40, 50], &[40, 63], &[577, 16, 8]],
+        [&[1, 1], &[1, 2], &[80, 80, 136]],
+    ];
     let call = |sizes: [&[i64]; 3]| parts.iter().zip(sizes).map(|(part, sizes)| part.case(sizes, 3)).collect();
     Shipped {
         name: "together",
@@ -107,7 +112,7 @@ fn floats(case: &mut Case, buffer: usize, value: impl Fn(usize, f64) -> f64) {
 }
 
 /// Replaces the elements of integer buffer `buffer`.
-fn integers(case: &mut Case, buffer: usize, value: impl Fn(usize) -> i64) {
+fn integers(case: &mut Case, buffer: usize, value: impl FnMut(usize) -> i64) {
     let (dtype, n) = (case.buffers[buffer].dtype(), case.buffers[buffer].len());
     case.buffers[buffer] = Data::int(dtype, (0..n).map(value));
 }

@@ -1,42 +1,33 @@
 //! Kernels of fps, knn and topk.
 
-use super::{Part, Shipped, d, drawn, floats};
-use crate::build::{axes, c, loaded, read, write};
+use super::{Part, Shipped, d, floats, integers};
+use crate::build::{Random, axes, c, loaded, read, write};
 use crate::check::{Case, Near};
 use enel_bundle::{Body, FpsBody, KnnBody, TopKBody};
 use enel_types::DType;
 
 pub(super) fn kernels() -> Vec<Shipped> {
     let (f32, i32, i64) = (DType::F32, DType::I32, DType::I64);
-    // Sizes are points and chosen ones. Sorting networks want many orders of few elements.
-    let kept = [
-        [1, 1],
-        [33, 30],
-        [50, 9],
-        [64, 30],
-        [97, 16],
-        [99, 24],
-        [100, 1],
-        [100, 2],
-        [100, 4],
-        [100, 7],
-        [100, 28],
-        [100, 30],
-    ];
+    // Sizes are points and chosen ones; of elements, the kept ones, and rows.
     let near = [[1, 1], [90, 7], [128, 33], [200, 1], [256, 16], [290, 2], [290, 21], [290, 40]];
+    let few = [[1, 1, 1], [33, 30, 8], [64, 30, 8], [99, 24, 8], [100, 1, 8], [100, 7, 8], [100, 90, 16]];
     vec![
-        farthest(60).alone("fps_warp", &[[1, 1], [37, 9], [60, 60]], lattice),
-        farthest(500).alone("fps_block", &[[1, 1], [37, 9], [150, 20], [500, 60]], lattice),
-        farthest(8000).alone("fps_registers", &[[1, 1], [37, 9], [1100, 12], [7900, 6]], lattice),
-        farthest(9000).alone("fps_shared", &[[1, 1], [37, 9], [700, 12], [3000, 9]], lattice),
-        farthest(60_000).alone("fps_recompute", &[[1, 1], [37, 9], [700, 12], [3000, 6]], lattice),
+        farthest(60).alone("fps_warp", &[[1, 1], [37, 9], [60, 60], [60, 50]], cloud),
+        farthest(500).alone("fps_block", &[[1, 1], [37, 9], [150, 20], [500, 60], [500, 50]], cloud),
+        farthest(8192).alone("fps_registers", &[[1, 1], [37, 9], [1100, 12], [7900, 6], [8192, 50]], cloud),
+        farthest(9000).alone("fps_shared", &[[1, 1], [37, 9], [700, 12], [3500, 50], [9000, 50]], cloud),
+        farthest(60_000).alone("fps_recompute", &[[1, 1], [37, 9], [700, 12], [3000, 6], [700, 50]], cloud),
         nearest(300, 40).alone("knn_registers", &near, lattice),
-        nearest(2000, 300).alone("knn_stream", &[[1, 1], [90, 7], [1200, 150]], lattice),
-        nearest(60_000, 100_000).alone("knn_rounds", &[[1, 1], [90, 7], [1300, 5]], lattice),
-        top(f32, 4000, 100, true).alone("topk_registers", &[[1, 1], [300, 70], [1000, 33], [4000, 100]], stripes),
-        top(f32, 100, 30, false).alone("topk_few", &kept, stripes),
-        top(i32, 100_000, 50, false).alone("topk_stream", &[[1, 1], [300, 9], [3000, 50]], drawn),
-        top(i64, 3000, 50, true).alone("topk_rounds", &[[1, 1], [300, 9], [1300, 20]], drawn),
+        nearest(2000, 500).alone("knn_stream", &[[1, 1], [90, 7], [600, 150], [1200, 450]], lattice),
+        nearest(60_000, 100_000).alone("knn_rounds", &[[1, 1], [90, 7], [640, 5], [1300, 5]], lattice),
+        top(f32, 4096, 100, true).alone(
+            "topk_registers",
+            &[[1, 1, 1], [300, 70, 4], [1000, 33, 8], [4096, 100, 6]],
+            orders,
+        ),
+        top(f32, 100, 100, false).alone("topk_few", &few, orders),
+        top(i32, 100_000, 50, false).alone("topk_stream", &[[1, 1, 1], [300, 9, 2], [4200, 50, 6]], orders),
+        top(i64, 3000, 50, true).alone("topk_rounds", &[[1, 1, 1], [300, 9, 5], [40, 40, 6], [900, 20, 6]], orders),
     ]
 }
 
@@ -69,12 +60,12 @@ fn nearest(most_points: i64, most: i64) -> Part {
     Part::new(buffers, &[(most_points, 1), (most, 1)], Body::Knn(body), Near::Exact)
 }
 
-/// The first of two rows each.
+/// The first of rows each.
 fn top(dtype: DType, most: i64, most_kept: i64, largest: bool) -> Part {
-    let (rows, n, k) = (c(2), d(0), d(1));
+    let (rows, n, k) = (d(2), d(0), d(1));
     let body = TopKBody { outer: vec![rows], n, k, largest, value: loaded(0, &axes(&[rows, n])), out: 1 };
     let buffers = vec![(read(dtype), vec![rows, n]), (write(DType::I32), vec![rows, k])];
-    Part::new(buffers, &[(most, 1), (most_kept, 1)], Body::TopK(body), Near::Exact)
+    Part::new(buffers, &[(most, 1), (most_kept, 1), (40, 1)], Body::TopK(body), Near::Exact)
 }
 
 /// Coordinates on a coarse grid, where distances tie.
@@ -84,17 +75,48 @@ fn lattice(case: &mut Case) {
     }
 }
 
-/// The elements of one thread are equal, so that far more than wanted lie below the bound its threads' smallest give; and
-/// both zeros, infinities and NaN.
-fn stripes(case: &mut Case) {
-    let many = case.buffers[0].len() > 4000;
-    floats(case, 0, |at, x| match at % 64 {
-        _ if many => (at % 128) as f64 - 20.0,
-        5 => f64::NAN,
-        6 | 23 => -0.0,
-        7 | 29 => 0.0,
-        8 => f64::INFINITY,
-        9 => f64::NEG_INFINITY,
-        _ => (x * 16.0).round(),
+/// A lattice; or, where 50 are chosen, points near the middle and 48 far out, one beyond the other along an axis each, so
+/// that every chosen one is another thread's and each of its coordinates decides.
+fn cloud(case: &mut Case) {
+    let [n, 50] = case.sizes[..] else { return lattice(case) };
+    let n = n as usize;
+    floats(case, 0, |_, x| x * 0.01);
+    for (far, axis) in (0..48).zip((0..3).flat_map(|axis| [axis; 16])) {
+        // Of 16 points of each of 16 warps of 512 threads.
+        let (point, warp) = (far % 16, (far + 5 * axis) % 16);
+        let at = (point * 512 + warp * 32 + far * 7 % 32) % n;
+        floats(case, 0, |i, x| if i % (3 * n) == 3 * at + axis { (2 + far) as f64 } else { x });
+    }
+}
+
+/// Rows in many orders: those whose first ones are few threads', all of them or three of each, those with both zeros, infinities and NaN, rising
+/// and falling ones, and ones without order.
+fn orders(case: &mut Case) {
+    let n = case.sizes[0] as usize;
+    let is_float = case.buffers[0].dtype().is_float();
+    let value = |at: usize, x: f64| match (at / n % 6, at % n) {
+        (0, i) => (i % 128) as f64 - 20.0,
+        (1, i) => match i % 64 {
+            5 if is_float => f64::NAN,
+            8 if is_float => f64::INFINITY,
+            9 if is_float => f64::NEG_INFINITY,
+            6 | 23 => -0.0,
+            7 | 29 => 0.0,
+            _ => (x * 16.0).round(),
+        },
+        (2, i) => i as f64,
+        (3, i) => -(i as f64),
+        (4, i) if i < 384 => 500.0 - (i % 128) as f64,
+        _ => x,
+    };
+    if is_float {
+        return floats(case, 0, value);
+    }
+    // Whole numbers that differ in their upper halves, as far as they have any.
+    let mut random = Random(n as u64);
+    integers(case, 0, |at| match at / n % 6 {
+        5 => random.bits() as i64 >> (8 * (at % 8)),
+        1 => (random.below(33) as i64 - 16) << 32,
+        _ => value(at, 0.0) as i64,
     });
 }

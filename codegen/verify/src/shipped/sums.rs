@@ -40,7 +40,7 @@ pub(super) fn kernels() -> Vec<Shipped> {
         ),
         reduction(&team, f32, false, [(24, 1), (50_000, 1)]).alone(
             "reduce_team",
-            &[[1, 1], [3, 700], [24, 7000]],
+            &[[1, 1], [3, 700], [22, 5900], [23, 6500], [24, 7000]],
             extremes,
         ),
         scatter(ScatterMode::Set, bf16, [4, 60]).alone("scatter_set", &[[1, 1, 1], [2, 7, 3], [3, 50, 33]], places),
@@ -49,7 +49,11 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &[[1, 1, 1], [2, 7, 130], [2, 170, 1200]],
             places,
         ),
-        scatter(ScatterMode::Add, f32, [4, 60]).alone("scatter_add", &[[1, 1, 1], [2, 7, 3], [2, 150, 33]], places),
+        scatter(ScatterMode::Add, f32, [4, 64]).alone(
+            "scatter_add",
+            &[[1, 1, 1], [2, 7, 3], [2, 0, 5], [1, 49, 64], [2, 150, 33]],
+            places,
+        ),
         scatter(ScatterMode::Add, DType::I32, [4, 900]).alone(
             "scatter_add_wide",
             &[[1, 1, 1], [2, 7, 130], [1, 150, 600]],
@@ -222,6 +226,8 @@ fn scatter(mode: ScatterMode, dtype: DType, [prefix, suffix]: [i64; 2]) -> Part 
 fn places(case: &mut Case) {
     let rows = case.sizes[1] as usize;
     integers(case, 0, |at| match (rows, at % rows) {
+        // Many of each, more than a loop takes at once.
+        (49, row) => row as i64 % 3,
         (0..50, _) => (at as i64 * 5 + at as i64 / 7) % 8 - 1,
         (_, 0 | 33) => 1,
         (_, 5 | 134) => 2,

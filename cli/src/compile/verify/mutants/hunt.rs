@@ -96,16 +96,22 @@ pub fn hunt(shipped: &Shipped, bundle: &Bundle, templates: Vec<&'static str>, ef
         mutant.fault == enel_emulator::Fault::Order || (numbers - 1) % effort.every.max(1) == 0
     };
     let all: Vec<Mutant> = all.into_iter().filter(chosen).collect();
+    let progress = crate::enel::progress::Progress::count(shipped.name, all.len() as u64);
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..effort.threads.max(1) {
             scope.spawn(|| {
                 while let Some(mutant) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let mut forms = (0..mutant.forms.len()).map(|form| (form, mutant.apply(ptx, form)));
-                    let caught = forms.find_map(|(form, text)| Some((told(bundle, &calls, &text)?, form)));
-                    let is_reached = caught.is_some() || told(bundle, &calls, &mutant.trap(ptx)).is_some();
-                    found.lock().unwrap_or_else(PoisonError::into_inner).push((mutant, caught, is_reached));
+                    let forms: Vec<Bundle> =
+                        (0..mutant.forms.len()).map(|f| with(bundle, mutant.apply(ptx, f))).collect();
+                    let tries = (0..SEEDS).flat_map(|seed| forms.iter().enumerate().map(move |form| (seed, form)));
+                    let caught = tries.into_iter().find_map(|(seed, (n, form))| Some((told(form, &calls, seed)?, n)));
+                    let is_reached = || told(&with(bundle, mutant.trap(ptx)), &calls, 0).is_some();
+                    let is_reached = caught.is_some() || is_reached();
+                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    found.push((mutant, caught, is_reached));
+                    progress.at(found.len() as u64);
                 }
             });
         }
@@ -145,15 +151,19 @@ fn call<'a>(shipped: &Shipped, cases: &'a [Case]) -> Result<Call<'a>> {
     Ok(Call { cases, expected, bytes, sizes, instructions: 0 })
 }
 
-/// What tells that `text` is no kernel of these calls; `None` if nothing does.
-fn told(bundle: &Bundle, calls: &[Call<'_>], text: &str) -> Option<Caught> {
+/// The bundle with another text.
+fn with(bundle: &Bundle, text: String) -> Bundle {
     let mut bundle = bundle.clone();
     for image in &mut bundle.images {
-        image.bytes = text.as_bytes().to_vec();
+        image.bytes = text.clone().into_bytes();
     }
-    let runs = (0..SEEDS).flat_map(|seed| calls.iter().map(move |call| (seed, call)));
+    bundle
+}
+
+/// What tells that a bundle holds no kernel of these calls; `None` if nothing does.
+fn told(bundle: &Bundle, calls: &[Call<'_>], seed: u64) -> Option<Caught> {
     // A loop that does not end is told from one that takes a little longer.
-    let mut runs = runs.map(|(seed, call)| run(&bundle, call, seed, Some(4 * call.instructions + 4096)));
+    let mut runs = calls.iter().map(|call| run(bundle, call, seed, Some(4 * call.instructions + 4096)));
     runs.find_map(|result| result.err()).map(|failure| failure.caught)
 }
 

@@ -9,17 +9,17 @@ use super::runner::Runner;
 use crate::{Mistake, outln};
 use anyhow::Result;
 use enel_emulator::Fault;
-use enel_verify::shipped;
+use enel_verify::{Shipped, shipped};
 use hunt::{Effort, Hunt, Missed};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Hunts in the kernels of these families (all where none is named), and prints what came of it.
+/// Hunts in the chosen kernels, and prints what came of it.
 ///
 /// # Errors
 /// [`Mistake`] where a mutant is missed; kernels that do not compile or do not pass as they are.
-pub fn run(runner: &mut Runner, families: &[&str], effort: Effort, is_json: bool) -> Result<()> {
-    let hunts = hunts(runner, families, effort, |hunt| if is_json { Ok(()) } else { show(hunt) })?;
+pub fn run(runner: &mut Runner, chosen: impl Fn(&Shipped) -> bool, effort: Effort, is_json: bool) -> Result<()> {
+    let hunts = hunts(runner, chosen, effort, |hunt| if is_json { Ok(()) } else { show(hunt) })?;
     let is_whole = hunts.iter().all(|hunt| hunt.missed.is_empty());
     if is_json {
         let rows: Vec<Value> = hunts.iter().map(row).collect();
@@ -30,27 +30,21 @@ pub fn run(runner: &mut Runner, families: &[&str], effort: Effort, is_json: bool
     if is_whole { Ok(()) } else { Err(Mistake.into()) }
 }
 
-/// Hunts in the kernels of these families (all where none is named); `tell` hears of each when it is done.
+/// Hunts in the chosen kernels; `tell` hears of each when it is done.
 ///
 /// # Errors
 /// Kernels that do not compile or do not pass as they are.
 pub fn hunts(
     runner: &mut Runner,
-    families: &[&str],
+    chosen: impl Fn(&Shipped) -> bool,
     effort: Effort,
     tell: impl Fn(&Hunt) -> Result<()>,
 ) -> Result<Vec<Hunt>> {
     let mut hunts = Vec::new();
-    for kernel in shipped() {
-        let is_of = |name: &&str| kernel.descs.iter().any(|desc| desc.body.family() == *name);
-        if !families.is_empty() && !families.iter().any(is_of) {
-            continue;
-        }
-        let progress = crate::enel::progress::Progress::spinner(kernel.name);
+    for kernel in shipped().into_iter().filter(chosen) {
         let bundle = runner.compile_parts(kernel.name, &kernel.descs)?;
         let templates = enel_codegen::render(kernel.name, &kernel.descs)?.templates;
         let hunt = hunt::hunt(&kernel, &bundle, templates, effort)?;
-        drop(progress);
         tell(&hunt)?;
         hunts.push(hunt);
     }
