@@ -89,12 +89,12 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// The settings are of another run.
-    #[error("{} was trained with another [{table}]; give the run another --out, or the settings it began with", path.display())]
+    #[error("{} was trained with another {setting}; give the run another --out, or the settings it began with", path.display())]
     Settings {
         /// The checkpoint.
         path: PathBuf,
-        /// The table that differs.
-        table: &'static str,
+        /// The table that differs, or its key.
+        setting: &'static str,
     },
     /// Tensors that are missing or of another shape.
     #[error("{}: {} tensor(s) do not fit the model:\n  {}", path.display(), faults.len(), faults.join("\n  "))]
@@ -176,19 +176,20 @@ impl Checkpoint {
     /// Refuses settings whose states would be others.
     ///
     /// # Errors
-    /// [`CheckpointError::Settings`] with the first table that differs.
+    /// [`CheckpointError::Settings`] with the first setting that differs.
     pub fn suits(&self, config: &Config) -> Result<(), CheckpointError> {
         let before = &self.place.config;
         let same = [
-            ("model", before.model == config.model),
-            ("objective", before.objective == config.objective),
-            ("trainable", before.trainable == config.trainable),
-            ("lora", before.lora == config.lora),
+            ("[model]", before.model == config.model),
+            ("[objective]", before.objective == config.objective),
+            ("[trainable]", before.trainable == config.trainable),
+            ("[lora]", before.lora == config.lora),
             // Fixed weights that were drawn are drawn again.
-            ("run] seed, or [run", before.run.seed == config.run.seed),
+            ("[run] seed", before.run.seed == config.run.seed),
+            ("[optimizer] moments", before.optimizer.moments == config.optimizer.moments),
         ];
         match same.into_iter().find(|(_, same)| !same) {
-            Some((table, _)) => Err(CheckpointError::Settings { path: self.path.clone(), table }),
+            Some((setting, _)) => Err(CheckpointError::Settings { path: self.path.clone(), setting }),
             None => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ mod paths;
 pub use loss::{MaskedConfig, ObjectiveConfig, PredictionConfig, TeacherConfig, ViewsConfig};
 
 use crate::error::ConfigError;
-use enel_model::train::{Optimizer, Schedule};
+use enel_model::train::{Moments, Optimizer, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -155,6 +155,8 @@ pub struct OptimizerConfig {
     pub weight_decay: f64,
     /// Largest length of all derivatives together.
     pub max_norm: f64,
+    /// How the two means of each weight are kept: `f32`, `bf16` or `8bit`.
+    pub moments: Moments,
 }
 
 /// How the rate changes.
@@ -251,9 +253,10 @@ impl Default for TrainableConfig {
 impl Default for OptimizerConfig {
     /// The paper's first stage.
     fn default() -> Self {
-        let Optimizer { rate, betas, eps, weight_decay, max_norm, .. } = Optimizer::paper(4e-4, Schedule::Constant);
+        let paper = Optimizer::paper(4e-4, Schedule::Constant);
+        let Optimizer { rate, betas, eps, weight_decay, max_norm, moments, .. } = paper;
         let (schedule, warmup_ratio) = (ScheduleConfig::Cosine, 0.03);
-        Self { rate, schedule, warmup_ratio, betas, eps, weight_decay, max_norm }
+        Self { rate, schedule, warmup_ratio, betas, eps, weight_decay, max_norm, moments }
     }
 }
 

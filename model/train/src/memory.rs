@@ -99,7 +99,7 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Counts a state; all are f32.
+    /// Counts a state; all but the means of the optimizer are f32.
     fn state(&mut self, name: &str, bytes: u64) {
         if name.starts_with(GRAD) {
             self.derivative_bytes += bytes;

@@ -1,7 +1,7 @@
 //! What runs on the device? The graphs of a step, compiled once, over states that last.
 //!
 //! Law: which state is what follows from its name: sums of derivatives, means of the optimizer, everything else is the
-//! model's. All states are f32, whatever the graphs compute in.
+//! model's. All states but those means are f32, whatever the graphs compute in.
 
 use crate::base::Base;
 use crate::config::{Config, ModeConfig};
@@ -64,8 +64,8 @@ pub fn optimizer(config: &Config, total: u64) -> Optimizer {
             Schedule::Cosine { warmup, total: total as u32 }
         }
     };
-    let (rate, betas, eps) = (o.rate, o.betas, o.eps);
-    Optimizer { rate, schedule, betas, eps, weight_decay: o.weight_decay, max_norm: o.max_norm }
+    let (rate, betas, eps, moments, seed) = (o.rate, o.betas, o.eps, o.moments, config.run.seed);
+    Optimizer { rate, schedule, betas, eps, weight_decay: o.weight_decay, max_norm: o.max_norm, moments, seed }
 }
 
 impl Graphs {

@@ -12,9 +12,22 @@ const HYBRID: &str = "[objective.masked]\nratio = 0.3\ntarget = \"feature\"\n[ob
 
 #[test]
 fn a_run_goes_on_to_the_bit() {
+    goes_on("");
+}
+
+#[test]
+fn runs_with_narrow_means_go_on_to_the_bit() {
+    for moments in ["moments = \"bf16\"\n", "moments = \"8bit\"\n"] {
+        goes_on(moments);
+    }
+}
+
+/// Stops and goes on with more settings of the optimizer.
+fn goes_on(optimizer: &str) {
+    let settings = HYBRID.replace("rate = 1e-3\n", &format!("rate = 1e-3\n{optimizer}"));
     let (dir, out) = (objects(5), tempfile::tempdir().unwrap());
     let run = Run::open(out.path()).unwrap();
-    let mut whole = trainer(config(dir.path(), HYBRID)).unwrap();
+    let mut whole = trainer(config(dir.path(), &settings)).unwrap();
     let lines: Vec<(f64, f64)> = (0..4)
         .map(|_| {
             let line = whole.step().unwrap();
@@ -26,7 +39,7 @@ fn a_run_goes_on_to_the_bit() {
         .collect();
     let (from, broken) = run.newest().unwrap().unwrap();
     assert!(from.path.ends_with("step-2") && broken.is_empty());
-    let mut second = trainer(config(dir.path(), HYBRID)).unwrap();
+    let mut second = trainer(config(dir.path(), &settings)).unwrap();
     second.resume(&from).unwrap();
     assert_eq!(second.step_count(), 2);
     for expected in &lines[2..] {
@@ -41,6 +54,22 @@ fn a_run_goes_on_to_the_bit() {
     let place = Checkpoint::open(&path).unwrap().place;
     assert_eq!((place.step, place.position, place.calls), (4, 16, 8));
     assert_eq!(run.saved().unwrap(), [2, 4], "the two newest are kept");
+}
+
+#[test]
+fn means_kept_otherwise_are_refused() {
+    let (dir, out) = (objects(2), tempfile::tempdir().unwrap());
+    let run = Run::open(out.path()).unwrap();
+    let settings = |moments: &str| {
+        config(dir.path(), &format!("[optimizer]\nmoments = \"{moments}\"\n[batch]\nsize = 2\n[run]\nsteps = 1\n"))
+    };
+    let mut first = trainer(settings("bf16")).unwrap();
+    first.step().unwrap();
+    first.save(&run).unwrap();
+    let (from, _) = run.newest().unwrap().unwrap();
+    let told = from.suits(&settings("8bit")).unwrap_err().to_string();
+    assert!(told.contains("was trained with another [optimizer] moments"), "{told}");
+    assert!(from.suits(&settings("bf16")).is_ok());
 }
 
 #[test]
@@ -60,7 +89,7 @@ fn a_broken_checkpoint_is_passed_over_and_another_model_is_refused() {
 
     let wider =
         config(dir.path(), &text.replacen("[batch]", "[objective.reconstruction]\ntarget = \"patch\"\n[batch]", 1));
-    assert!(matches!(from.suits(&wider), Err(CheckpointError::Settings { table: "objective", .. })));
+    assert!(matches!(from.suits(&wider), Err(CheckpointError::Settings { setting: "[objective]", .. })));
 
     // A checkpoint of the right settings whose tensors have another width.
     let mut narrow = from.clone();

@@ -114,6 +114,25 @@ fn sixteen_bits_learn_too() {
 }
 
 #[test]
+fn narrow_means_learn_as_well() {
+    let dir = objects(4);
+    let losses = ["f32", "bf16", "8bit"].map(|moments| {
+        let text = format!(
+            "[trainable]\nbatch_norms = \"running\"\n[optimizer]\nrate = 3e-3\nwarmup_ratio = 0.05\n\
+             moments = \"{moments}\"\n[batch]\nsize = 4\n[run]\nsteps = 60\n"
+        );
+        let mut trainer = trainer(config(dir.path(), &text)).unwrap();
+        let losses: Vec<f64> = (0..60).map(|_| trainer.step().unwrap().loss).collect();
+        losses
+    });
+    let [wide, narrow @ ..] = &losses;
+    assert!(wide[59] < 0.1 * wide[0], "{wide:?}");
+    for losses in narrow {
+        assert!(losses[59] < 1.25 * wide[59] + 0.02, "{} and {}", losses[59], wide[59]);
+    }
+}
+
+#[test]
 fn less_memory_changes_no_bit() {
     let dir = objects(2);
     let weights = ["", "temporaries_gb = 0.0001\n"].map(|bound| {

@@ -63,6 +63,7 @@ pub(super) fn dry_run(args: &TrainArgs, config: Config) -> Result<()> {
     )?;
     let n_fixed = memory.parameters.saturating_sub(memory.learning);
     let per_fixed = if n_fixed == 0 { 0.0 } else { memory.fixed_bytes as f64 / n_fixed as f64 };
+    let per_mean = memory.optimizer_bytes as f64 / (2 * memory.learning).max(1) as f64;
     let rows = [
         ("fixed weights", memory.fixed_bytes, format!("{:.3} M values, {per_fixed:.2} B each", millions(n_fixed))),
         ("weights that learn", memory.learned_bytes, format!("{:.3} M values, 4 B each", millions(memory.learning))),
@@ -70,7 +71,7 @@ pub(super) fn dry_run(args: &TrainArgs, config: Config) -> Result<()> {
         (
             "optimizer",
             memory.optimizer_bytes,
-            format!("2 means of {:.3} M values, 4 B each", millions(memory.learning)),
+            format!("2 means of {:.3} M values, {per_mean:.2} B each", millions(memory.learning)),
         ),
         ("made of weights", memory.bound_bytes, "computed once, when weights are bound".to_owned()),
         ("a call's memory", memory.workspace_bytes, arenas(&memory)),

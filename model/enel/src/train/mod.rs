@@ -2,10 +2,12 @@
 //!
 //! Law: weights that learn are states which both graphs share by name; a host runs [`micro_step_graph`] once for each
 //! part of a batch and the graph of [`apply_graph`] after the last. Reading order: `objective`, `trainable`, `losses`,
-//! `forward`, `optimizer`.
+//! `forward`, `optimizer`, `moments`, `draws`.
 
+mod draws;
 mod forward;
 mod losses;
+mod moments;
 mod objective;
 mod optimizer;
 mod trainable;
@@ -13,6 +15,7 @@ mod trainable;
 pub use enel_autodiff::GRAD;
 pub use forward::{TrainConfig, training_graph};
 pub use losses::{Nearest, chamfer, nearest};
+pub use moments::{Moments, stochastic_bf16};
 pub use objective::{Contrast, Distillation, Masked, Objective, PositionCode, Prediction, Tap, Target, TargetGradient};
 pub use optimizer::{FIRST, OPTIMIZER, Optimizer, SECOND, STEP, Schedule, apply_graph};
 pub use trainable::{ADAPTER_A, ADAPTER_B, Adapters, EmbeddingRows, Trainable};

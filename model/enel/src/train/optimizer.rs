@@ -2,8 +2,11 @@
 //!
 //! Law: primitives over states, so the update runs in place and on every device alike; all arithmetic is f32. What
 //! depends on the step (rate, bias corrections) is computed from states too: no call differs from another by a constant.
+//! How the means last from step to step is told by `moments`.
 //! **Source** Loshchilov and Hutter 2017, arXiv:1711.05101, algorithm 2, in the order of PyTorch's AdamW.
 
+use super::draws::Draws;
+use super::moments::{Moments, Order};
 use crate::names;
 use crate::scope::ModelError;
 use enel_autodiff::GRAD;
@@ -44,14 +47,19 @@ pub struct Optimizer {
     pub weight_decay: f64,
     /// Largest common length of all derivatives.
     pub max_norm: f64,
+    /// How the means are kept.
+    pub moments: Moments,
+    /// Chooses the draws narrow means are rounded by.
+    pub seed: u64,
 }
 
 impl Optimizer {
-    /// The paper's: betas 0.9 and 0.999, eps 1e-8, no decay, length at most 1.
+    /// The paper's: betas 0.9 and 0.999, eps 1e-8, no decay, length at most 1; means in f32.
     ///
     /// **Source** arXiv 2502.09620 v4, appendix A.2, and the defaults of the released trainer.
     pub const fn paper(rate: f64, schedule: Schedule) -> Optimizer {
-        Optimizer { rate, schedule, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, max_norm: 1.0 }
+        let (betas, eps, moments) = ([0.9, 0.999], 1e-8, Moments::F32);
+        Optimizer { rate, schedule, betas, eps, weight_decay: 0.0, max_norm: 1.0, moments, seed: 0 }
     }
 }
 
@@ -101,8 +109,9 @@ pub fn apply_graph(weights: &[(String, TensorType)], optimizer: &Optimizer) -> R
         g.output_state(name, new, old);
         corrections[i] = new;
     }
+    let mut draws = optimizer.moments.draws(g, weights, (optimizer.seed, step))?;
     for weight in &list {
-        update(g, weight, (optimizer, corrections), (rate, clip))?;
+        update(g, weight, (optimizer, corrections), (rate, clip), draws.as_mut())?;
     }
     let one = g.scalar(1.0)?;
     let next = g.add(step, one)?;
@@ -159,7 +168,7 @@ fn rate(g: &mut Graph, step: NodeId, optimizer: &Optimizer) -> Built {
 }
 
 /// `beta old + (1 - beta) new`; without `new` it is 1.
-fn towards(g: &mut Graph, old: NodeId, new: Option<NodeId>, beta: f64) -> Built {
+pub(super) fn towards(g: &mut Graph, old: NodeId, new: Option<NodeId>, beta: f64) -> Built {
     let (keep, take) = (g.scalar(beta)?, g.scalar(1.0 - beta)?);
     let kept = g.mul(old, keep)?;
     let taken = match new {
@@ -175,15 +184,15 @@ fn update(
     weight: &Weight,
     (optimizer, [c1, c2]): (&Optimizer, [NodeId; 2]),
     (rate, clip): (NodeId, NodeId),
+    mut draws: Option<&mut Draws>,
 ) -> Result<(), BuildError> {
     let ty = g.ty(weight.value).clone();
-    let state =
-        |g: &mut Graph, prefix: &str| g.input(&format!("{prefix}{}", weight.name), InputKind::State, ty.clone());
-    let (m_old, v_old) = (state(g, FIRST)?, state(g, SECOND)?);
+    let mean = |g: &mut Graph, order: Order| {
+        optimizer.moments.mean(g, (&weight.name, &ty), (order, optimizer.betas[order as usize]))
+    };
+    let (first, second) = (mean(g, Order::First)?, mean(g, Order::Second)?);
     let grad = g.mul(weight.grad, clip)?;
-    let m = towards(g, m_old, Some(grad), optimizer.betas[0])?;
-    let squares = g.mul(grad, grad)?;
-    let v = towards(g, v_old, Some(squares), optimizer.betas[1])?;
+    let (m, v) = (first.next(g, grad)?, second.next(g, grad)?);
     let root = g.unary(UnaryOp::Sqrt, v)?;
     let correction = g.unary(UnaryOp::Sqrt, c2)?;
     let root = g.div(root, correction)?;
@@ -203,8 +212,10 @@ fn update(
     let new = g.sub(value, way)?;
     let zeros = g.splat(Scalar::F(0.0), ty)?;
     g.output_state(&weight.name, new, weight.value);
-    g.output_state(&format!("{FIRST}{}", weight.name), m, m_old);
-    g.output_state(&format!("{SECOND}{}", weight.name), v, v_old);
+    // After the weight, which reads what these replace.
+    for (mean, next) in [(&first, m), (&second, v)] {
+        mean.store(g, (next, grad), draws.as_deref_mut())?;
+    }
     g.output_state(&format!("{GRAD}{}", weight.name), zeros, weight.grad);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Which tensors does a checkpoint hold, and how do they come from the device and go back?
 //!
-//! Law: one tensor at a time is on the host. Weights that learn are written as f32, exactly as the device has them;
-//! fixed ones as they began.
+//! Law: one tensor at a time is on the host. States are written exactly as the device has them, weights that learn as
+//! f32; fixed ones as they began.
 
 use super::{Checkpoint, CheckpointError, OPTIMIZER, SaveError};
 use crate::config::Config;
@@ -65,13 +65,13 @@ impl Kept {
         for (weights, name) in all {
             let mut state = session.state(name)?;
             let wanted = state.shape().to_vec();
+            let dtype = written(state.dtype());
             match weights.view_shaped(name, &wanted) {
-                Ok(TensorView { dtype: Dtype::F32, .. }) => {
-                    let values = weights.to_f32(name).unwrap_or_default();
-                    let Ok(value) = HostTensor::from_f32(&wanted, &values) else { continue };
+                Ok(view) if view.dtype == dtype => {
+                    let Ok(value) = HostTensor::new(state.dtype(), &wanted, view.bytes.to_vec()) else { continue };
                     state.write(&value)?;
                 }
-                Ok(view) => faults.push(format!("tensor `{name}` is {:?}, expected F32", view.dtype)),
+                Ok(view) => faults.push(format!("tensor `{name}` is {:?}, expected {dtype:?}", view.dtype)),
                 Err(fault) => faults.push(fault.to_string()),
             }
         }
@@ -185,8 +185,7 @@ impl<'s> States<'s> {
     fn tensor(&self, name: &str) -> Option<SourceTensor> {
         let mut session = self.session.borrow_mut();
         let state = session.state(name).ok()?;
-        let dtype = if state.dtype() == DType::I64 { Dtype::I64 } else { Dtype::F32 };
-        Some(SourceTensor { name: name.to_owned(), dtype, shape: state.shape().to_vec() })
+        Some(SourceTensor { name: name.to_owned(), dtype: written(state.dtype()), shape: state.shape().to_vec() })
     }
 }
 
@@ -214,11 +213,7 @@ struct ModelTensors<'a, 's> {
 impl TensorSource for ModelTensors<'_, '_> {
     fn list(&self) -> Vec<SourceTensor> {
         let fixed = |name: &String, shape: &Vec<usize>| {
-            let dtype = match self.start.tensor(name)?.dtype {
-                DType::BF16 => Dtype::BF16,
-                DType::F16 => Dtype::F16,
-                _ => Dtype::F32,
-            };
+            let dtype = written(self.start.tensor(name)?.dtype);
             Some(SourceTensor { name: name.clone(), dtype, shape: shape.clone() })
         };
         let mut list: Vec<SourceTensor> = Vec::new();
@@ -242,6 +237,20 @@ impl TensorSource for ModelTensors<'_, '_> {
             }
             _ => Some(Cow::Borrowed(self.start.tensor(name)?.bytes)),
         }
+    }
+}
+
+/// What a file calls the type of a tensor.
+fn written(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F32 => Dtype::F32,
+        DType::BF16 => Dtype::BF16,
+        DType::F16 => Dtype::F16,
+        DType::I64 => Dtype::I64,
+        DType::I32 => Dtype::I32,
+        DType::U32 => Dtype::U32,
+        DType::U8 => Dtype::U8,
+        DType::Bool => Dtype::BOOL,
     }
 }
 
