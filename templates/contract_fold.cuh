@@ -7,6 +7,8 @@ static_assert(THREADS % BN == 0, "a thread stays in its column");
 // Threads of a column; they share the rows of each segment where segments cannot be dealt to them.
 constexpr int LANES = THREADS / BN;
 constexpr bool SPLIT = SEGMENTS % LANES != 0;
+constexpr int STEP = SPLIT ? LANES : 1;
+static_assert(BM % STEP == 0, "whole rounds");
 
 {% include "entry.cuh" %}
     extern __shared__ float4 smem[];
@@ -24,11 +26,14 @@ constexpr bool SPLIT = SEGMENTS % LANES != 0;
     for (idx m0 = begin; m0 < end; m0 += BM) {
         tile_product(a, stage, place.batch, m0, end, n0, n_cols);
         // A column a thread, segment by segment: what depends on these alone is read once.
-        const idx done = m0 - begin;
-        const int rows = (int)(length - done < BM ? length - done : BM);
+        const idx done = ONE_TILE ? 0 : m0 - begin;
+        const int rows = (int)(ONE_TILE || length - done < BM ? length - done : BM);
         for (int s = SPLIT ? 0 : tid / BN; s < SEGMENTS; s += SPLIT ? 1 : LANES) {
             if (column >= n_cols || kept0 + s >= n_kept) break;
-            for (int r = SPLIT ? tid / BN : 0; r < rows; r += SPLIT ? LANES : 1) {
+#pragma unroll 4
+            for (int i = 0; i < BM / STEP; ++i) {
+                const int r = (SPLIT ? tid / BN : 0) + i * STEP;
+                if (r >= rows) break;
                 float& x = stage[(s * (int)length + r) * PITCH + tid % BN];
                 x = folded_value(a, place.batch, kept0 + s, done + r, column, x);
             }
@@ -36,18 +41,12 @@ constexpr bool SPLIT = SEGMENTS % LANES != 0;
         __syncthreads();
 #pragma unroll
         for (int p = 0; p < FOLDS; ++p) {
-            const int slot = tid + p * THREADS, column = slot % BN;
-            if (slot >= SEGMENTS * BN || n0 + column >= n_cols) continue;
-            const idx from = begin + slot / BN * length, to = from + length;
-            if (ONE_TILE) {
-                // A tile holds whole segments, the last one perhaps fewer than it could.
-                const int row = slot / BN * (int)length;
-                for (int r = 0; from < end && r < (int)length; ++r) folded[p].add(stage[(row + r) * PITCH + column], 0);
-            } else {
-                const idx first = from > m0 ? from : m0;
-                const idx tile_end = m0 + BM < end ? m0 + BM : end;
-                const idx last = to < tile_end ? to : tile_end;
-                for (idx m = first; m < last; ++m) folded[p].add(stage[(int)(m - m0) * PITCH + column], 0);
+            const int slot = tid + p * THREADS, s = slot / BN;
+            if (slot >= SEGMENTS * BN || column >= n_cols || kept0 + s >= n_kept) continue;
+#pragma unroll 4
+            for (int r = 0; r < BM; ++r) {
+                if (r >= rows) break;
+                folded[p].add(stage[(s * (int)length + r) * PITCH + tid % BN], 0);
             }
         }
         if (ONE_TILE) break;
@@ -57,7 +56,8 @@ constexpr bool SPLIT = SEGMENTS % LANES != 0;
 #pragma unroll
     for (int p = 0; p < FOLDS; ++p) {
         const int slot = tid + p * THREADS;
-        const idx kept = kept0 + slot / BN, n = n0 + slot % BN;
-        if (slot < SEGMENTS * BN && kept < n_kept && n < n_cols) result(a, place.batch, kept, n, folded[p].result());
+        const idx kept = kept0 + slot / BN;
+        if (slot >= SEGMENTS * BN || column >= n_cols || kept >= n_kept) continue;
+        result(a, place.batch, kept, column, folded[p].result());
     }
 }
