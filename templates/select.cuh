@@ -16,12 +16,13 @@ __device__ __forceinline__ u64 wide_rank_of(long long x) { return (u64)x ^ 0x800
 __device__ __forceinline__ u64 with_index(u32 rank, idx i) { return (u64)rank << 32 | (u32)i; }
 
 // Sorts list[0 .. length), a power of two up to MOST, by all THREADS threads of the block (bitonic sort: Batcher 1968).
+// Two sorted halves are merged by exchanging with the mirror image first, so that every comparison asks for the same order.
 // The block has synchronised since the list was written; what is read after is sorted. One stage is all the code there is.
 template <int THREADS, int MOST>
 __device__ __forceinline__ void sort_list(u64* list, const u32 length) {
 #pragma unroll 1
     for (u32 size = 2; size <= length; size *= 2) {
-        u32 half = size;
+        u32 half = size, apart = size - 1;
 #pragma unroll 1
         do {
             half /= 2;
@@ -30,15 +31,15 @@ __device__ __forceinline__ void sort_list(u64* list, const u32 length) {
                 const u32 pair = first + thread_index();
                 if (pair >= length / 2) break;
                 // Of 2 * half neighbours the first half: twice what comes before them, and the place among them.
-                const u32 low = 2 * pair - (pair & (half - 1)), high = low + half;
-                const bool rising = (low & size) == 0;
+                const u32 low = 2 * pair - (pair & (half - 1)), high = low ^ apart;
                 const u64 x = list[low], y = list[high];
-                if ((x > y) == rising) {
+                if (x > y) {
                     list[low] = y;
                     list[high] = x;
                 }
             }
             __syncthreads();
+            apart = half / 2;
         } while (half > 1);
     }
 }

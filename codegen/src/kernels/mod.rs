@@ -61,6 +61,7 @@ templates! {
     "attention_grad_tile_bf16.cu.tera",
     "seen.cuh",
     "chunk.cuh",
+    "deal.cuh",
     "fps_registers.cu.tera",
     "fps_shared.cu.tera",
     "fps_recompute.cu.tera",

@@ -153,7 +153,9 @@ fn fold(dtype: DType, op: AccOp, [kept, length, cols, summed]: [Extent; 4], boun
     let mut epilogue = Program::new();
     let acc = epilogue.push(Instr::Acc(0));
     let bias = load(&mut epilogue, 3, &[(0, kept), (1, length)]);
-    let value = epilogue.push(Instr::Binary(BinaryOp::Add, acc, bias));
+    let biased = epilogue.push(Instr::Binary(BinaryOp::Add, acc, bias));
+    let shift = load(&mut epilogue, 4, &[(2, cols)]);
+    let value = epilogue.push(Instr::Binary(BinaryOp::Add, biased, shift));
     let (fold_epilogue, stores) = store_accs(&[kept, cols], 2, 1);
     let body = ContractBody {
         batch: vec![],
@@ -172,6 +174,7 @@ fn fold(dtype: DType, op: AccOp, [kept, length, cols, summed]: [Extent; 4], boun
         (read(dtype), vec![cols, summed]),
         (write(DType::F32), vec![kept, cols]),
         (read(DType::F32), vec![kept, length]),
+        (read(DType::F32), vec![cols]),
     ];
     Part::new(buffers, bounds, Body::Contract(body), if dtype == DType::BF16 { BF16 } else { F32 })
 }

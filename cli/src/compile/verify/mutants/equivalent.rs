@@ -41,7 +41,6 @@ const ONE_ROW_TILE: &str = "the place of the second tile of rows, of which there
 const BEYOND: &str = "where a range begins or ends before the first key, which has no meaning in a derivative";
 const LATER: &str =
     "the index of an element that ties with an earlier one of its thread, and loses by any index beyond that";
-
 /// Kernels of at most sixteen rows.
 const ONE_TILE: &[&str] = &["contract_f32_16", "contract_bf16_16"];
 
@@ -72,6 +71,18 @@ const ROWS: &[Row] = &[
         (Fault::Bound, 1),
         ("setp.gt.u32 %, %, 31", "31"),
         "warps that leave early: the first alone stores, whatever the others compute",
+    ),
+    row(
+        &["contract_one"],
+        (Fault::Mask, 1),
+        ("or.b32 %, %, -125", "-125"),
+        "bits that are set before: the other operand is the complement of four times a thread's number",
+    ),
+    row(
+        &["contract_fold_f32"],
+        (Fault::Bound, 1),
+        ("setp.lt.u32 %, %, 16", "16"),
+        "the end of a loop over all rows of a tile, which a segment leaves at its own count, no larger one",
     ),
     row(&["scatter_add"], (Fault::Number, 2), ("mov.u32 %, 0", "0"), UNTOUCHED),
     row(&["scatter_add_wide"], (Fault::Number, 3), ("mov.u64 %, 0", "0"), ABSENT),
