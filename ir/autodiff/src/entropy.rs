@@ -46,8 +46,15 @@ pub(crate) fn linear_cross_entropy(v: &mut Vjp<'_>, ignore: i64, columns: i64) -
     let [hidden, matrix, labels] = [v.x(0), v.x(1), v.x(2)];
     let scores = enel_ir::linear_scores(v.g, [hidden, matrix, labels], columns)?;
     let weight = weights(v, labels, ignore)?;
+    // The row of the matrix a label gathers: one outside is clamped.
+    let n_rows = v.x_ty(1).shape[0].as_const().unwrap_or(1);
+    let int = |v: &mut Vjp<'_>, value: i64| v.g.splat(Scalar::I(value), TensorType::new(DType::I32, vec![]));
+    let (zero, last) = (int(v, 0)?, int(v, n_rows - 1)?);
+    let label = v.g.binary(BinaryOp::Max, labels, zero)?;
+    let label = v.g.binary(BinaryOp::Min, label, last)?;
     let (mut d_hidden, mut d_matrix) = (None, Vec::new());
     for chunk in Columns::chunks(v.g, matrix, columns) {
+        let first = int(v, chunk.first)?;
         let g = &mut *v.g;
         let rows = chunk.of(g, matrix)?;
         let logits = g.contract("vc,tc->vt", rows, hidden)?;
@@ -56,7 +63,7 @@ pub(crate) fn linear_cross_entropy(v: &mut Vjp<'_>, ignore: i64, columns: i64) -
         let log_p = g.sub(logits, scores.lse)?;
         let p = g.unary(UnaryOp::Exp, log_p)?;
         let place = g.iota(0, TensorType::new(DType::I32, vec![Dim::constant(chunk.count), Dim::constant(1)]))?;
-        let label = chunk.places(g, matrix, labels)?;
+        let place = g.add(place, first)?;
         let is_label = g.binary(BinaryOp::Eq, place, label)?;
         let one_hot = g.cast(is_label, DType::F32)?;
         let off = g.sub(p, one_hot)?;

@@ -93,8 +93,8 @@ fn cloud(case: &mut Case) {
     }
 }
 
-/// Rows in many orders: those whose first ones are few threads', all of them or three of each, those with both zeros, infinities and NaN, rising
-/// and falling ones, and ones without order.
+/// Rows in many orders: those whose first ones are few threads', all of them or three of each, those with both zeros,
+/// infinities and NaN, rising and falling ones, and ones without order.
 fn orders(case: &mut Case) {
     let n = case.sizes[0] as usize;
     let is_float = case.buffers[0].dtype().is_float();

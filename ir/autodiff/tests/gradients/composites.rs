@@ -130,7 +130,8 @@ fn cross_entropy_by_chunks_over_rows_that_count() {
         let mut case = Case::new(seed);
         let (t, c, v) = (2 + case.draw.below(4), 1 + case.draw.below(3), 2 + case.draw.below(5));
         let (hidden, matrix) = (case.float(&[t, c], (-2.0, 2.0)), case.float(&[v, c], (-2.0, 2.0)));
-        let some = case.ints(&[t - 1], (0, v as i64));
+        // Those outside are clamped.
+        let some = case.ints(&[t - 1], (-1, v as i64 + 1));
         let one = case.graph.splat(Scalar::I(1), enel_ir::TensorType::new(enel_ir::DType::I32, dims(&[1]))).unwrap();
         let labels = case.graph.concat(&[some, one], 0).unwrap();
         let columns = 1 + case.draw.below(v) as i64;

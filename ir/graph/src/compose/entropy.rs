@@ -63,19 +63,6 @@ impl Columns {
     pub fn of(self, g: &mut Graph, matrix: NodeId) -> Built {
         g.narrow(matrix, 0, Dim::constant(self.first), Dim::constant(self.count))
     }
-
-    /// Labels as places among these columns, clamped to the matrix: `i32[T]`.
-    ///
-    /// # Errors
-    /// [`BuildError`] where `labels` is not `i32`.
-    pub fn places(self, g: &mut Graph, matrix: NodeId, labels: NodeId) -> Built {
-        let all = g.ty(matrix).shape.first().and_then(Dim::as_const).unwrap_or(1);
-        let int = |g: &mut Graph, value: i64| g.splat(Scalar::I(value), TensorType::new(DType::I32, vec![]));
-        let (zero, last, first) = (int(g, 0)?, int(g, all - 1)?, int(g, self.first)?);
-        let label = g.binary(BinaryOp::Max, labels, zero)?;
-        let label = g.binary(BinaryOp::Min, label, last)?;
-        g.sub(label, first)
-    }
 }
 
 /// What a row of logits comes to.
