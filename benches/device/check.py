@@ -221,7 +221,7 @@ def run(args) -> int:
         unpacked(args.dir, scratch)
         place = steps.Place(
             device=args.device, bin=scratch / "bin", bundles=scratch / "bundles", golden=args.dir / "golden",
-            scripts=HERE.parent, scratch=scratch, python=args.python, cores=facts.cores(),
+            scripts=HERE.parent, scratch=scratch, python=args.python, cores=facts.cores(), rounds=args.rounds,
         )
         # Our search for the compiler library asks `python3`: it shall be the one whose packages are meant.
         first = str(pathlib.Path(args.python).parent)
@@ -262,6 +262,8 @@ def arguments(argv) -> argparse.Namespace:
     running.add_argument("--out", type=pathlib.Path, metavar="DIR", help="where run.json and summary.md go (default: DIR/out)")
     budget = "for all steps together (default: %(default)s)"
     running.add_argument("--budget", type=int, default=BUDGET_S, metavar="SECONDS", help=budget)
+    rounds = "how often ours and PyTorch's take turns in a bench (default: 2 on a card)"
+    running.add_argument("--rounds", type=int, metavar="N", help=rounds)
     python = "interpreter that has PyTorch (default: this one)"
     running.add_argument("--python", default=sys.executable, metavar="PATH", help=python)
     args = parser.parse_args(argv)
