@@ -12,7 +12,7 @@ use enel_lower::FrontConfig;
 use enel_nvrtc::{Arch, locate};
 use enel_passes::{Mode, Passes};
 use enel_verify::draw::Family;
-use enel_verify::{Case, Data, Precision, evaluate};
+use enel_verify::{Case, Data, Precision, Stored, evaluate};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -62,7 +62,7 @@ fn every_family_is_right_on_the_emulator() {
 fn changed(case: &Case, change: &dyn Fn(&mut Body)) -> anyhow::Result<Vec<Data>> {
     let mut desc = case.desc.clone();
     change(&mut desc.body);
-    Ok(evaluate(&desc, &case.sizes, &case.buffers, Precision::Single)?)
+    Ok(evaluate(&desc, &case.sizes, &case.buffers, (Precision::Single, Stored::Rounded))?)
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use crate::build::Random;
 use crate::check::{BF16, Case, F32, Near};
 use crate::data::Data;
-use crate::eval::{EvalError, Precision, evaluate, work};
+use crate::eval::{EvalError, Precision, Stored, evaluate, work};
 use enel_bundle::{Access, Body, Bundle, Desc, Kernel, Plan, Program, Step};
 use enel_types::{DType, DimError, Symbol};
 
@@ -151,7 +151,7 @@ fn part(desc: &Desc, sizes: &[i64], shapes: &[Vec<usize>], random: &mut Random) 
         if !matches!(desc.body, Body::Attention(_) | Body::AttentionGrad(_)) {
             return Ok(case);
         }
-        match evaluate(&case.desc, &case.sizes, &case.buffers, Precision::Double) {
+        match evaluate(&case.desc, &case.sizes, &case.buffers, (Precision::Double, Stored::Rounded)) {
             Ok(_) => return Ok(case),
             Err(error) => last = error,
         }

@@ -4,8 +4,9 @@
 //! `1 - 2 x.y / (x.x + y.y)` that of DeepGEMM's. No plain absolute tolerance: zeros would pass.
 
 use crate::data::Data;
-use crate::eval::{EvalError, Precision, evaluate};
+use crate::eval::{EvalError, Precision, Stored, evaluate};
 use enel_bundle::{Access, BufferRole, Desc};
+use enel_types::DType;
 
 /// DeepGEMM's bound on how unlike two results may be.
 const MAX_DIFFERENCE: f64 = 1e-5;
@@ -26,7 +27,8 @@ pub struct Case {
 pub enum Near {
     /// Equal bits (all NaNs are one).
     Exact,
-    /// `|out - ref64| <= 2 |low - ref64| + slack * (scale of the reference)`, over the maximum of each buffer.
+    /// `|out - ref64| <= 2 |low - ref64| + slack * (scale of the reference)`, over the maximum of each buffer, before either
+    /// is rounded to be stored; then what that rounding may move the element itself.
     Float {
         /// What an honest kernel computes in.
         low: Precision,
@@ -111,7 +113,8 @@ impl Case {
     /// # Errors
     /// [`EvalError`]: it has no meaning.
     pub fn expected(&self, near: Near) -> Result<Expected, EvalError> {
-        let evaluated = |precision| evaluate(&self.desc, &self.sizes, &self.buffers, precision);
+        let stored = if matches!(near, Near::Float { .. }) { Stored::Whole } else { Stored::Rounded };
+        let evaluated = |precision| evaluate(&self.desc, &self.sizes, &self.buffers, (precision, stored));
         let reference = evaluated(Precision::Double)?;
         let low = evaluated(match near {
             Near::Exact | Near::Relative(_) => Precision::Single,
@@ -145,8 +148,8 @@ impl Expected {
             let form = Mismatch::Form { buffer, got: got.get(buffer).map_or(0, Data::len), expected };
             let found = got.get(buffer).filter(|g| g.len() == expected && g.dtype() == role.dtype).ok_or(form)?;
             let near = match (found, &reference[buffer], &low[buffer]) {
-                (Data::Float(_, got), Data::Float(_, reference), Data::Float(_, low)) => {
-                    floats(buffer, got, (reference, low), *near)?
+                (Data::Float(dtype, got), Data::Float(_, reference), Data::Float(_, low)) => {
+                    floats((buffer, *dtype), got, (reference, low), *near)?
                 }
                 (Data::Int(_, got), Data::Int(_, reference), Data::Int(_, low)) => {
                     integers(buffer, got, (reference, low))?
@@ -171,7 +174,12 @@ fn integers(buffer: usize, got: &[i64], (reference, low): (&[i64], &[i64])) -> R
     }
 }
 
-fn floats(buffer: usize, got: &[f64], (reference, low): (&[f64], &[f64]), near: Near) -> Result<Nearness, Mismatch> {
+fn floats(
+    (buffer, dtype): (usize, DType),
+    got: &[f64],
+    (reference, low): (&[f64], &[f64]),
+    near: Near,
+) -> Result<Nearness, Mismatch> {
     let target = if near == Near::Exact { low } else { reference };
     let loss = low.iter().zip(reference).map(|(x, y)| (x - y).abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
     let scale = reference.iter().copied().filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.abs()));
@@ -182,7 +190,7 @@ fn floats(buffer: usize, got: &[f64], (reference, low): (&[f64], &[f64]), near: 
         }
         let within = match near {
             Near::Exact => 0.0,
-            Near::Float { slack, .. } => 2.0 * loss + slack * scale,
+            Near::Float { slack, .. } => 2.0 * loss + slack * scale + roundoff(dtype) * expected.abs(),
             Near::Relative(bound) => bound * expected.abs(),
         };
         let ratio = (got - expected).abs() / within;
@@ -203,6 +211,16 @@ fn floats(buffer: usize, got: &[f64], (reference, low): (&[f64], &[f64]), near: 
     Ok(Nearness(worst))
 }
 
+/// How far rounding to the nearest moves a number, relative to it, at most.
+fn roundoff(dtype: DType) -> f64 {
+    let digits = match dtype {
+        DType::BF16 => 8,
+        DType::F16 => 11,
+        _ => 24,
+    };
+    0.5f64.powi(digits)
+}
+
 /// `1 - 2 x.y / (x.x + y.y)` over what is finite; 0 between zeros.
 fn difference(x: &[f64], y: &[f64]) -> f64 {
     let (mut apart, mut norm) = (0.0, 0.0);
@@ -221,7 +239,7 @@ mod tests {
 
     fn near(got: &[f64]) -> Result<Nearness, Mismatch> {
         let low = REFERENCE.map(|x| x + 1e-7);
-        floats(0, got, (&REFERENCE, &low), F32)
+        floats((0, DType::F32), got, (&REFERENCE, &low), F32)
     }
 
     #[test]
@@ -239,10 +257,19 @@ mod tests {
     }
 
     #[test]
+    fn a_tie_may_be_rounded_either_way_and_nothing_further() {
+        // Between two bf16 numbers; sums that lose nothing say nothing of it.
+        let tie = [1.0 + 2f64.powi(-8)];
+        let stored = |x: f64| floats((0, DType::BF16), &[x], (&tie, &tie), BF16);
+        assert!(stored(1.0).is_ok() && stored(1.0 + 2f64.powi(-7)).is_ok());
+        assert!(stored(1.0 - 2f64.powi(-8)).is_err() && stored(1.0 + 2f64.powi(-6)).is_err());
+    }
+
+    #[test]
     fn exact_is_exact() {
         let low = REFERENCE;
-        assert_eq!(floats(0, &low, (&REFERENCE, &low), Near::Exact), Ok(Nearness(0.0)));
-        assert!(floats(0, &[1.0, -0.5, 0.25 + 1e-9], (&REFERENCE, &low), Near::Exact).is_err());
+        assert_eq!(floats((0, DType::F32), &low, (&REFERENCE, &low), Near::Exact), Ok(Nearness(0.0)));
+        assert!(floats((0, DType::F32), &[1.0, -0.5, 0.25 + 1e-9], (&REFERENCE, &low), Near::Exact).is_err());
         assert!(integers(0, &[1, 3], (&[1, 2], &[1, 2])).is_err());
     }
 }

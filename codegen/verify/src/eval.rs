@@ -23,6 +23,15 @@ pub enum Precision {
     Bf16,
 }
 
+/// What becomes of a result that is stored in fewer digits than it was computed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is rounded, as a device does.
+    Rounded,
+    /// It keeps its digits: how far a device's may be from it is known then.
+    Whole,
+}
+
 /// Why a call has no meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvalError {
@@ -80,6 +89,7 @@ struct Eval<'a> {
     sizes: &'a [i64],
     buffers: Vec<Data>,
     precision: Precision,
+    stored: Stored,
     /// The first thing that has no meaning; what follows it is not used.
     fault: Cell<Option<EvalError>>,
 }
@@ -91,9 +101,14 @@ struct Eval<'a> {
 ///
 /// # Panics
 /// When `check_desc` refuses the Desc, or `sizes` and `buffers` are not as many as it has, or of other dtypes.
-pub fn evaluate(desc: &Desc, sizes: &[i64], buffers: &[Data], precision: Precision) -> Result<Vec<Data>, EvalError> {
+pub fn evaluate(
+    desc: &Desc,
+    sizes: &[i64],
+    buffers: &[Data],
+    (precision, stored): (Precision, Stored),
+) -> Result<Vec<Data>, EvalError> {
     defined(desc, sizes)?;
-    let mut eval = Eval { sizes, buffers: buffers.to_vec(), precision, fault: Cell::new(None) };
+    let mut eval = Eval { sizes, buffers: buffers.to_vec(), precision, stored, fault: Cell::new(None) };
     match &desc.body {
         Body::Map(body) => eval.map(body),
         Body::Reduce(body) => eval.reduce(body),
@@ -297,6 +312,7 @@ impl Eval<'_> {
     fn put(&mut self, buffer: u32, index: i64, value: V) {
         let Some(at) = self.place(buffer, index) else { return };
         match (&mut self.buffers[buffer as usize], value) {
+            (Data::Float(_, out), V::F(x)) if self.stored == Stored::Whole => out[at] = x,
             (Data::Float(dtype, out), V::F(x)) => out[at] = dtype.round(x),
             (Data::Int(dtype, out), V::I(x)) => out[at] = dtype.wrap(x),
             (Data::Int(_, out), V::B(x)) => out[at] = i64::from(x),

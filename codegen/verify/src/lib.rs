@@ -15,5 +15,5 @@ mod shipped;
 pub use call::{Call, CallError, Limit, draw_call};
 pub use check::{BF16, Case, CheckError, Expected, F32, Mismatch, Near, Nearness};
 pub use data::Data;
-pub use eval::{EvalError, Precision, evaluate, work};
+pub use eval::{EvalError, Precision, Stored, evaluate, work};
 pub use shipped::{Shipped, shipped};
