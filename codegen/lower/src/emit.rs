@@ -102,10 +102,33 @@ impl<'t, 'g> Emitter<'t, 'g> {
                 continue;
             }
             let size = self.size(extent);
-            let scaled = self.int_op(BinaryOp::Mul, index, size);
-            index = self.int_op(BinaryOp::Add, scaled, c);
+            index = self.rejoined(index, c, size).unwrap_or_else(|| {
+                let scaled = self.int_op(BinaryOp::Mul, index, size);
+                self.int_op(BinaryOp::Add, scaled, c)
+            });
         }
         index
+    }
+
+    /// `index * size + c`, where `c` is what is left of a number whose quotient by `size` is the last term of `index`: that
+    /// number again, so that a view of rows in pieces is seen to be the rows.
+    fn rejoined(&mut self, index: Reg, c: Reg, size: Reg) -> Option<Reg> {
+        let instr = |reg: Reg| self.program.instrs()[reg.0 as usize];
+        let whole = match instr(c) {
+            Instr::Binary(BinaryOp::Rem, whole, by) if by == size => whole,
+            _ => return None,
+        };
+        let quotient = Instr::Binary(BinaryOp::Div, whole, size);
+        if instr(index) == quotient {
+            return Some(whole);
+        }
+        match instr(index) {
+            Instr::Binary(BinaryOp::Add, before, last) if instr(last) == quotient => {
+                let scaled = self.int_op(BinaryOp::Mul, before, size);
+                Some(self.int_op(BinaryOp::Add, scaled, whole))
+            }
+            _ => None,
+        }
     }
 
     /// Coordinates of row-major `index` in `shape`.

@@ -50,6 +50,13 @@ const RECOMPUTE_LIMIT: u32 = 48;
 const PROGRAM_LIMIT: u32 = 160;
 /// Most nodes between a stored value and what is computed from it; lowering walks them recursively.
 const DEPTH_LIMIT: u32 = 100;
+/// Work per element above which a value is stored for a product of few rows; a norm's gain is below, a gated activation
+/// above.
+const ENTRY_LIMIT: u32 = 8;
+/// Up to this many rows wait for the other operand's memory, not for what is computed of theirs.
+const FEW_ROWS: i64 = 8;
+/// Elements along the other operand that a contraction's kernel takes at once, at most.
+const TILE: i64 = 128;
 /// Most pointwise nodes fused behind an anchor.
 const EPILOGUE_LIMIT: usize = 48;
 
@@ -64,7 +71,7 @@ pub fn partition(graph: Verified<'_>, mode: Mode, fuse: bool) -> Partition {
         }
     }
     maker.store_outputs();
-    maker.store_costly(fuse);
+    maker.store_costly(mode, fuse);
     maker.finish(mode, fuse)
 }
 
@@ -117,7 +124,10 @@ impl Default for Unstored {
 
 impl Unstored {
     fn of(op: &Op, operands: impl Iterator<Item = Unstored>) -> Unstored {
-        let moves = matches!(op, Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. });
+        let moves = matches!(
+            op,
+            Op::Reshape { .. } | Op::Transpose { .. } | Op::Broadcast { .. } | Op::Slice { .. } | Op::Gather { .. }
+        );
         let own = matches!(op, Op::Unary(u) if u.is_costly());
         let start = Unstored { cost: own_cost(op), depth: 0, costly: own, view: moves };
         operands.fold(start, |sum, o| Unstored {
@@ -248,7 +258,7 @@ impl<'g> Maker<'g> {
     }
 
     /// Stores what would be recomputed too often, walking in definition order with the work per element so far.
-    fn store_costly(&mut self, fuse: bool) {
+    fn store_costly(&mut self, mode: Mode, fuse: bool) {
         let mut unstored: IdMap<Unstored> = IdMap::filled(self.graph, Unstored::default());
         for id in self.graph.ids() {
             let node = self.graph.node(id);
@@ -261,7 +271,8 @@ impl<'g> Maker<'g> {
             let too_often = readers >= 2 && work.cost.saturating_mul(readers - 1) > RECOMPUTE_LIMIT;
             // A narrow copy of what lasts is made once: contractions would narrow it for each of their tiles.
             let narrowed = is_narrowed_state(self.graph, id);
-            let spread = work.costly && self.users[id].iter().any(|&u| self.repeats(u, id));
+            let slow = work.costly || (mode == Mode::Bf16 && self.starves(id, work));
+            let spread = slow && self.users[id].iter().any(|&u| self.repeats(u, id));
             let bound = self.weight_only[id] && self.leaves_binding(id) && !work.view;
             if !fuse || too_long || too_often || spread || bound || narrowed {
                 self.close(id, None, None);
@@ -274,12 +285,29 @@ impl<'g> Maker<'g> {
     /// True when `user` reads elements of `id` many times over.
     fn repeats(&self, user: NodeId, id: NodeId) -> bool {
         let (big, small) = (self.graph.ty(user).elems(), self.graph.ty(id).elems());
-        let class = self.graph.node(user).op.class();
+        let node = self.graph.node(user);
+        if let Op::Contract { spec } = &node.op {
+            let other = if node.operands[0] == id { spec.cols() } else { spec.rows() };
+            let along = |c: &char| spec.out().iter().position(|o| o == c).map(|axis| &node.ty.shape[axis]);
+            let times = other.iter().filter_map(along).map(|dim| dim.as_const().unwrap_or(i64::MAX));
+            return times.fold(1, i64::saturating_mul) >= 4 * TILE;
+        }
         let ratio = match (big.as_const(), small.as_const()) {
             (Some(b), Some(s)) => b / s.max(1),
             _ => big.div_exact(&small).and_then(|d| d.as_const()).unwrap_or(1),
         };
-        matches!(class, Class::Move | Class::Pointwise) && ratio >= 4
+        matches!(node.op.class(), Class::Move | Class::Pointwise) && ratio >= 4
+    }
+
+    /// True when tensor cores would wait for `id` to be computed: what is stored they copy on the side.
+    fn starves(&self, id: NodeId, work: Unstored) -> bool {
+        self.users[id].iter().any(|&user| {
+            let node = self.graph.node(user);
+            let Op::Contract { spec } = &node.op else { return false };
+            let rows = spec.out().iter().zip(&node.ty.shape).filter(|(c, _)| !spec.cols().contains(c));
+            let most = rows.map(|(_, d)| d.bounds(&self.graph.symbols).1).fold(1, i64::saturating_mul);
+            !work.view && (work.cost > ENTRY_LIMIT || most > FEW_ROWS)
+        })
     }
 
     /// True for a term of a sum that another anchor goes on with: it keeps its digits until the sum is done.
