@@ -22,7 +22,7 @@ constexpr bool SPLIT = SEGMENTS % LANES != 0;
 #pragma unroll
     for (int p = 0; p < FOLDS; ++p) folded[p].init();
     for (idx m0 = begin; m0 < end; m0 += BM) {
-        tile_product(a, stage, place.batch, m0, end, n0, n_cols);
+        tile_product(a, stage, place.batch, m0, end, n0, n_cols, 0, summed_steps(a));
         // A column a thread, segment by segment: what depends on these alone is read once.
         const idx done = m0 - begin;
         const int rows = (int)(length - done < BM ? length - done : BM);

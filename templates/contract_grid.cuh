@@ -1,6 +1,10 @@
-{#- Which tile is this block's? Blocks run in groups of 8 row tiles, rows fastest, so that neighbours share both
+{#- How many steps of BK has the summed axis, and which tile is this block's? Blocks run in groups of 8 row tiles, rows fastest, so that neighbours share both
     operands in the second-level cache. -#}
 namespace {
+
+__device__ __forceinline__ idx summed_steps(const Args& a) {
+    return (summed_size(a) + BK - 1) / BK;
+}
 
 struct Place {
     idx batch, row_tile, col_tile;

@@ -1,5 +1,5 @@
-{#- One tile of a matrix product on tensor cores, any sizes: stage[r][c] = sum over k of lhs(m0 + r, k) * rhs(n0 + c, k),
-    operands rounded to bf16, sums in f32.
+{#- One tile of a matrix product on tensor cores, any sizes: stage[r][c] = sum of lhs(m0 + r, k) * rhs(n0 + c, k) over k
+    from steps `begin` to `end` of BK each, operands rounded to bf16, sums in f32.
     smem: STAGES of both operands as u16, [ROWS][BK + 8] or, for operands that run along their rows, [BK][ROWS + 8]; the
     8 spare elements keep ldmatrix free of bank conflicts. Later overlaid by stage, f32 [BM][PITCH]. Aligned to 16 bytes.
     Launch: block (THREADS = 32 * WARPS_M * WARPS_N), dynamic smem SMEM_BYTES.
@@ -101,11 +101,12 @@ constexpr bool COPIES = Lhs::VECTOR > 1 || Rhs::VECTOR > 1;
 static_assert({{ smem_bytes }} >= 2 * STAGES * (SideA::ELEMS + SideB::ELEMS), "all stages fit");
 static_assert({{ smem_bytes }} >= 4 * BM * PITCH, "the result fits");
 
-__device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, idx m0, idx m_end, idx n0, idx n_end) {
+__device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, idx m0, idx m_end, idx n0, idx n_end,
+                                             idx begin, idx end) {
     u16* stages = reinterpret_cast<u16*>(smem);
     const int lane = thread_index() % 32, warp = thread_index() / 32;
     const int wm = warp / WARPS_N * (BM / WARPS_M), wn = warp % WARPS_N * (BN / WARPS_N);
-    const idx n_k = summed_size(a), n_tiles = (n_k + BK - 1) / BK;
+    const idx n_k = summed_size(a);
     float c[MT][NT][4];
 #pragma unroll
     for (int i = 0; i < MT; ++i)
@@ -116,7 +117,7 @@ __device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, 
 
     auto fetch = [&](idx tile) {
         u16* to = stages + (int)(tile % STAGES) * (SideA::ELEMS + SideB::ELEMS);
-        if (tile < n_tiles) {
+        if (tile < end) {
             SideA::fetch(a, to, b, m0, m_end, tile * BK, n_k);
             SideB::fetch(a, to + SideA::ELEMS, b, n0, n_end, tile * BK, n_k);
         }
@@ -125,8 +126,8 @@ __device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, 
     };
 
 #pragma unroll
-    for (int s = 0; s < STAGES - 1; ++s) fetch(s);
-    for (idx tile = 0; tile < n_tiles; ++tile) {
+    for (int s = 0; s < STAGES - 1; ++s) fetch(begin + s);
+    for (idx tile = begin; tile < end; ++tile) {
         if constexpr (COPIES) wait_copies<STAGES - 2>();
         // This tile has landed for every thread, and every thread is done with the stage that is filled next.
         __syncthreads();

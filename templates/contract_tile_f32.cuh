@@ -1,4 +1,5 @@
-{#- One tile of a matrix product in f32, any sizes: stage[r][c] = sum over k of lhs(m0 + r, k) * rhs(n0 + c, k).
+{#- One tile of a matrix product in f32, any sizes: stage[r][c] = sum of lhs(m0 + r, k) * rhs(n0 + c, k) over k from steps
+    `begin` to `end` of BK each.
     smem: operands [BK][BM + 4] and [BK][BN + 4], later overlaid by stage [BM][PITCH], all f32, aligned to 16 bytes.
     Launch: block (THREADS = (BM / TM) * (BN / TN)), dynamic smem SMEM_BYTES. Operand elements come through their
     programs; what lies outside rows, columns or summed axis counts as 0.
@@ -53,7 +54,8 @@ struct Side {
     }
 };
 
-__device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, idx m0, idx m_end, idx n0, idx n_end) {
+__device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, idx m0, idx m_end, idx n0, idx n_end,
+                                             idx begin, idx end) {
     float* as = smem;
     float* bs = smem + BK * A_PITCH;
     const int tid = thread_index(), tx = tid % TX, ty = tid / TX;
@@ -71,12 +73,12 @@ __device__ __forceinline__ void tile_product(const Args& a, float* smem, idx b, 
         side_b.fetch(a, b, n0, n_end, k0, n_k);
     };
 
-    fetch(0);
-    for (idx k0 = 0; k0 < n_k; k0 += BK) {
+    fetch(begin * BK);
+    for (idx step = begin; step < end; ++step) {
         side_a.put(as);
         side_b.put(bs);
         __syncthreads();
-        if (k0 + BK < n_k) fetch(k0 + BK);
+        if (step + 1 < end) fetch((step + 1) * BK);
 #pragma unroll
         for (int k = 0; k < BK; ++k) {
             float x[TM], y[TN];

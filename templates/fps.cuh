@@ -44,11 +44,11 @@ __device__ __forceinline__ float squared_distance(const Point& p, const Point& q
     return __fmaf_rn(dz, dz, __fmaf_rn(dy, dy, __fmul_rn(dx, dx)));
 }
 
-// Both in one number: no distance is negative but that of nothing, so its bits, read as signed, rise with it.
-__device__ __forceinline__ long long order(const Best& best) {
-    long long order;
-    asm("mov.b64 %0, { %1, %2};" : "=l"(order) : "r"(~best.at), "r"(__float_as_int(best.d)));
-    return order;
+// Which of 32 candidates is the best, known to all lanes: distances are not negative, so their bits, read as signed, rise
+// with them, and what is nothing comes below.
+__device__ __forceinline__ int best_of_lanes(float d, int at) {
+    const int bits = __float_as_int(d), most = __reduce_max_sync(0xffffffffu, bits);
+    return __reduce_min_sync(0xffffffffu, bits == most ? at : 0x7fffffff);
 }
 
 // What a thread without points has: it loses to any point, so its place is never read.
@@ -59,21 +59,13 @@ __device__ __forceinline__ Best nothing_yet(int at, Point p) { return {-1.0f, at
 template <int WARPS>
 __device__ __forceinline__ Best block_best(Best best, Best (*slots)[WARPS], int turn) {
     const int lane = thread_index() % 32, warp = thread_index() / 32;
-#pragma unroll
-    for (int mask = 16; mask > 0; mask /= 2) {
-        const Best other = {__shfl_xor_sync(0xffffffffu, best.d, mask), __shfl_xor_sync(0xffffffffu, best.at, mask),
-                            {__shfl_xor_sync(0xffffffffu, best.p.x, mask), __shfl_xor_sync(0xffffffffu, best.p.y, mask),
-                             __shfl_xor_sync(0xffffffffu, best.p.z, mask)}};
-        if (order(other) > order(best)) best = other;
-    }
-    if (lane == 0) slots[turn][warp] = best;
+    if (best.at == best_of_lanes(best.d, best.at)) slots[turn][warp] = best;
     __syncthreads();
-    best = slots[turn][0];
-#pragma unroll
-    for (int w = 1; w < WARPS; ++w) {
-        const Best other = slots[turn][w];
-        if (order(other) > order(best)) best = other;
-    }
+    // Lanes beyond the warps repeat the last one.
+    const Best& own = slots[turn][lane < WARPS ? lane : WARPS - 1];
+    const int at = best_of_lanes(own.d, own.at);
+    const u32 holders = __ballot_sync(0xffffffffu, own.at == at);
+    best = slots[turn][__ffs(holders) - 1];
     return best;
 }
 

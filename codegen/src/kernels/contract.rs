@@ -1,14 +1,23 @@
-//! contract: a warp per column for few rows, else tiles in shared memory; results stored, or folded over row segments.
+//! contract: a warp per column for few rows, else tiles in shared memory; results stored, or folded over row segments. Where
+//! tiles are few and sums long, a team of blocks shares each tile.
 
 use crate::affine::stride;
 use crate::error::EmitError;
 use crate::kernels::operand::{Lying, Run, operand};
 use crate::kernels::reduce::accumulator;
-use crate::unit::{Group, LaunchPlan, Text, Unit, config, size_const, size_max};
+use crate::unit::{Group, LaunchPlan, Text, Unit, config, counter_bytes, size_const, size_max};
 use enel_bundle::{AccOp, ContractBody, Desc, Extent, Kind};
 
 /// Up to this many rows are a matrix-vector product: there is nothing to gain from tiles.
 const FEW_ROWS: i64 = 8;
+/// More columns than a large card holds warps of a product of few rows, several times over.
+const MANY_COLUMNS: i64 = 8192;
+/// Blocks that leave no multiprocessor of a large card idle, roughly.
+const FULL_CARD: i64 = 128;
+/// More rows than this are not reckoned with where their number is not fixed.
+const USUAL_ROWS: i64 = 1024;
+/// Elements of the summed axis for a block of a team, at least: its sums have to be worth their way through memory.
+const STRETCH: i64 = 256;
 
 pub(crate) fn render(desc: &Desc, body: &ContractBody) -> Result<Text, EmitError> {
     let rows_max = size_max(desc, &body.rows)?;
@@ -75,15 +84,22 @@ struct Shape {
 fn tiles(desc: &Desc, body: &ContractBody) -> Result<Text, EmitError> {
     let mut unit = functions(desc, body)?;
     let (kept, folded) = split_rows(body)?;
-    let (m, n) = (size_max(desc, &body.rows)?, size_max(desc, &body.cols)?);
+    let sizes = Sizes {
+        batch: size_max(desc, &body.batch)?,
+        rows: size_max(desc, &body.rows)?,
+        usual_rows: usual_rows(desc, body)?,
+        cols: size_max(desc, &body.cols)?,
+        summed: size_max(desc, &body.summed)?,
+        folds: body.fold.is_some(),
+    };
     let (shape, mut numbers) = if body.bf16 {
-        tensor_shape(&mut unit, body, m, n)?
+        tensor_shape(&mut unit, body, &sizes)?
     } else {
         let [batch, rows, cols, summed] = groups(body);
         let lying = Lying { along_rows: false, bf16_only: false };
         operand(&mut unit, "Lhs", "lhs", [batch, rows, summed], &body.lhs, lying)?;
         operand(&mut unit, "Rhs", "rhs", [batch, cols, summed], &body.rhs, lying)?;
-        scalar_shape(m, n)
+        scalar_shape(&sizes)
     };
     let segments = segments(body, folded, shape.bm);
     numbers.extend([("bm", shape.bm), ("bn", shape.bn), ("bk", shape.bk), ("segments", segments)]);
@@ -105,27 +121,84 @@ fn tiles(desc: &Desc, body: &ContractBody) -> Result<Text, EmitError> {
         ("acc", acc),
     ];
     let row_tiles = if body.fold.is_some() { (kept.to_vec(), segments) } else { (body.rows.clone(), shape.bm) };
+    let (tiles, team) = (sizes.tiles(shape.bm, shape.bn), sizes.team(shape.bm, shape.bn));
+    let mut grid = vec![(body.batch.clone(), 1), row_tiles, (body.cols.clone(), shape.bn)];
+    let mut scratch_bytes = 0;
+    if team > 1 {
+        let counters = counter_bytes(tiles);
+        numbers.extend([("team", team), ("counter_bytes", counters)]);
+        grid.push((vec![Extent::Const(team)], 1));
+        scratch_bytes = counters + 4 * tiles * team * shape.bm * shape.bn;
+    }
     let plan = LaunchPlan {
         config: config(&numbers),
         words: &words,
         lists: &[],
-        grid: vec![(body.batch.clone(), 1), row_tiles, (body.cols.clone(), shape.bn)],
+        grid,
         blocks: shape.blocks,
         threads: shape.threads as u32,
         smem_bytes: shape.smem_bytes,
-        scratch_bytes: 0,
+        scratch_bytes,
     };
-    let template = match (body.bf16, body.fold.is_some()) {
-        (false, false) => "contract_store_f32.cu.tera",
-        (false, true) => "contract_fold_f32.cu.tera",
-        (true, false) => "contract_store_bf16.cu.tera",
-        (true, true) => "contract_fold_bf16.cu.tera",
+    let template = match (body.bf16, body.fold.is_some(), team > 1) {
+        (false, true, _) => "contract_fold_f32.cu.tera",
+        (true, true, _) => "contract_fold_bf16.cu.tera",
+        (false, false, false) => "contract_store_f32.cu.tera",
+        (true, false, false) => "contract_store_bf16.cu.tera",
+        (false, false, true) => "contract_team_f32.cu.tera",
+        (true, false, true) => "contract_team_bf16.cu.tera",
     };
     unit.finish(template, plan)
 }
 
-fn scalar_shape(m: i64, n: i64) -> (Shape, Vec<(&'static str, i64)>) {
-    let (bm, bn, bk, tm, tn) = match (m >= 512 && n >= 128, m) {
+/// The largest a product may be.
+struct Sizes {
+    batch: i64,
+    rows: i64,
+    /// What a tile is chosen for.
+    usual_rows: i64,
+    cols: i64,
+    summed: i64,
+    folds: bool,
+}
+
+/// Rows of a usual call: what is not fixed can be very large, and seldom is.
+fn usual_rows(desc: &Desc, body: &ContractBody) -> Result<i64, EmitError> {
+    let fixed = body.rows.iter().filter_map(|&extent| size_const(&[extent])).product();
+    Ok(size_max(desc, &body.rows)?.min(i64::max(fixed, USUAL_ROWS)))
+}
+
+impl Sizes {
+    /// Tiles of the results, of as many rows.
+    fn tiles_of(&self, rows: i64, bm: i64, bn: i64) -> i64 {
+        let (down, across) = ((rows + bm - 1) / bm, (self.cols + bn - 1) / bn);
+        self.batch.saturating_mul(down).saturating_mul(across)
+    }
+
+    /// Most tiles of the results.
+    fn tiles(&self, bm: i64, bn: i64) -> i64 {
+        self.tiles_of(self.rows, bm, bn)
+    }
+
+    /// True when tiles of this size keep a card busy.
+    fn fill(&self, bm: i64, bn: i64) -> bool {
+        let divided = self.team(bm, bn) > 1;
+        let enough = divided || self.tiles_of(self.usual_rows, bm, bn) >= FULL_CARD;
+        self.rows >= bm && self.cols >= bn && (self.folds || enough)
+    }
+
+    /// Blocks that share a tile.
+    fn team(&self, bm: i64, bn: i64) -> i64 {
+        let tiles = self.tiles(bm, bn);
+        if self.folds || tiles == 0 || 2 * tiles > FULL_CARD {
+            return 1;
+        }
+        (2 * FULL_CARD / tiles).min(self.summed / STRETCH).max(1)
+    }
+}
+
+fn scalar_shape(sizes: &Sizes) -> (Shape, Vec<(&'static str, i64)>) {
+    let (bm, bn, bk, tm, tn) = match (sizes.fill(128, 128), sizes.rows) {
         (true, _) => (128, 128, 8, 8, 8),
         (false, ..=16) => (16, 64, 16, 4, 4),
         (false, _) => (64, 64, 16, 4, 4),
@@ -137,11 +210,11 @@ fn scalar_shape(m: i64, n: i64) -> (Shape, Vec<(&'static str, i64)>) {
 
 type Chosen = (Shape, Vec<(&'static str, i64)>);
 
-fn tensor_shape(unit: &mut Unit<'_>, body: &ContractBody, m: i64, n: i64) -> Result<Chosen, EmitError> {
+fn tensor_shape(unit: &mut Unit<'_>, body: &ContractBody, sizes: &Sizes) -> Result<Chosen, EmitError> {
     let (_, folded) = split_rows(body)?;
     // One segment of 81 rows wastes less of 96 rows than of 128.
     let narrow_fold = size_const(folded).is_some_and(|length| (65..=96).contains(&length)) && body.fold.is_some();
-    let (bm, bn, bk, warps_m, warps_n) = match (narrow_fold, m >= 512 && n >= 128, m) {
+    let (bm, bn, bk, warps_m, warps_n) = match (narrow_fold, sizes.fill(128, 128), sizes.rows) {
         (true, ..) => (96, 64, 32, 2, 2),
         (false, true, _) => (128, 128, 32, 2, 4),
         (false, false, ..=16) => (16, 64, 64, 1, 4),
@@ -153,7 +226,7 @@ fn tensor_shape(unit: &mut Unit<'_>, body: &ContractBody, m: i64, n: i64) -> Res
     let rhs = Lying { along_rows: true, bf16_only: true };
     let lhs = operand(unit, "Lhs", "lhs", [batch, rows, summed], &body.lhs, lhs)?;
     let rhs = operand(unit, "Rhs", "rhs", [batch, cols, summed], &body.rhs, rhs)?;
-    let stages = match (lhs.vector > 1 || rhs.vector > 1, m) {
+    let stages = match (lhs.vector > 1 || rhs.vector > 1, sizes.rows) {
         (false, _) => 2,
         (true, ..=16) => 4,
         (true, _) => 3,
@@ -191,19 +264,17 @@ fn vector(desc: &Desc, body: &ContractBody, rows: i64) -> Result<Text, EmitError
     let lying = Lying { along_rows: false, bf16_only: false };
     let lhs = operand(&mut unit, "Lhs", "lhs", [batch, m, k], &body.lhs, lying)?;
     let rhs = operand(&mut unit, "Rhs", "rhs", [batch, n, k], &body.rhs, lying)?;
-    let n_cols = size_max(desc, &body.cols)?;
-    let cols = match n_cols.saturating_mul(size_max(desc, &body.batch)?) {
-        ..=4096 => 1,
-        4097..=16384 => 2,
-        _ => 4,
-    };
+    let columns = size_max(desc, &body.cols)?.saturating_mul(size_max(desc, &body.batch)?);
+    // With enough columns for every warp of a card, a warp's columns share what is loaded, or computed, of the rows.
+    let cols = if columns > MANY_COLUMNS { 2 } else { 1 };
     let (warps, chunk) = (4, lhs.vector.max(rhs.vector).max(4));
+    let ahead = (size_max(desc, &body.summed)? / (32 * chunk)).clamp(1, 4);
     let plan = LaunchPlan {
-        config: config(&[("rows", rows), ("cols", cols), ("warps", warps), ("chunk", chunk)]),
+        config: config(&[("rows", rows), ("cols", cols), ("warps", warps), ("chunk", chunk), ("ahead", ahead)]),
         words: &[],
         lists: &[],
         grid: vec![(body.batch.clone(), 1), (body.cols.clone(), cols * warps)],
-        blocks: 1,
+        blocks: 4,
         threads: 32 * warps as u32,
         smem_bytes: 0,
         scratch_bytes: 0,

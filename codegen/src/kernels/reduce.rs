@@ -9,6 +9,8 @@ use enel_bundle::{AccOp, Desc, Extent, Kind, ReduceBody, Reg};
 
 /// Elements of a team's block, at least: 64 for each of its threads hide the cost of meeting.
 const STRETCH: i64 = 1 << 14;
+/// Elements of a lane of a team that runs along the outer axes, at least.
+const LEAST_EACH: i64 = 32;
 /// With more points than this there are blocks enough without teams.
 const MOST_TEAMS: i64 = 256;
 /// Blocks of a team, at most: nearly two for each of an H100's 132 multiprocessors.
@@ -41,7 +43,9 @@ pub(crate) fn render(desc: &Desc, body: &ReduceBody) -> Result<Text, EmitError> 
         let most = (32 * 1024 / (32 * state_bytes.max(1))).clamp(1, 16);
         let wanted = if n_outer >= 1 << 16 || n_inner <= 32 { 4 } else { 16 };
         let warps = i64::min(wanted, 1 << most.ilog2());
-        let plan = LaunchPlan {
+        let columns = (n_outer + 31) / 32;
+        let team = (LARGEST_TEAM / columns).min(n_inner / (warps * LEAST_EACH));
+        let mut plan = LaunchPlan {
             config: config(&[("warps", warps)]),
             words: &[],
             lists: &lists,
@@ -51,7 +55,17 @@ pub(crate) fn render(desc: &Desc, body: &ReduceBody) -> Result<Text, EmitError> 
             smem_bytes: 0,
             scratch_bytes: 0,
         };
-        return unit.finish("reduce_column.cu.tera", plan);
+        if team < 2 || warps < 2 {
+            return unit.finish("reduce_column.cu.tera", plan);
+        }
+        let counter_bytes = counter_bytes(columns);
+        let state_bytes = (body.accs.len() as i64) * STATE_BYTES;
+        let numbers =
+            [("warps", warps), ("team", team), ("counter_bytes", counter_bytes), ("state_bytes", state_bytes)];
+        plan.config = config(&numbers);
+        plan.grid.push((vec![Extent::Const(team)], 1));
+        plan.scratch_bytes = counter_bytes + columns * team * 32 * state_bytes;
+        return unit.finish("reduce_column_team.cu.tera", plan);
     }
     let team = (n_inner / STRETCH).min(LARGEST_TEAM);
     if team >= 2 && n_outer <= MOST_TEAMS {

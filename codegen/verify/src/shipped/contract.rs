@@ -25,8 +25,8 @@ pub(super) fn kernels() -> Vec<Shipped> {
     let odd = [[1, 1, 1], [17, 65, 33], [65, 5, 16], [9, 70, 50], [64, 64, 31], [70, 66, 131], [577, 65, 2]];
     let large = [[1, 1, 1], [129, 5, 7], [30, 131, 17], [128, 128, 17], [1030, 130, 2]];
     let whole = [[8, 8, 8], [72, 16, 40], [16, 96, 104], [64, 64, 64], [72, 72, 200], [584, 72, 8]];
-    let few = [[1, 1, 1], [3, 9, 130], [4, 5, 257]];
-    let few_whole = [[1, 1, 8], [3, 9, 136], [4, 5, 2056]];
+    let few = [[1, 1, 1], [1, 9, 1300], [3, 9, 130], [4, 5, 257]];
+    let few_whole = [[1, 1, 8], [1, 5, 2312], [3, 9, 136], [4, 5, 2056]];
     vec![
         product(f32, false, [(16, 1), (90, 1), (60, 1)], [Straight; 2]).alone(
             "contract_f32_16",
@@ -34,9 +34,14 @@ pub(super) fn kernels() -> Vec<Shipped> {
             drawn,
         ),
         product(f32, false, [(600, 1), (90, 1), (60, 1)], [Across, Computed]).alone("contract_f32_64", &any, drawn),
-        product(f32, false, [(1100, 1), (200, 1), (60, 1)], [Straight, Across]).alone(
+        product(f32, false, [(9000, 1), (2000, 1), (60, 1)], [Straight, Across]).alone(
             "contract_f32_128",
             &large,
+            drawn,
+        ),
+        product(f32, false, [(70, 1), (70, 1), (1500, 1)], [Straight, Across]).alone(
+            "contract_team_f32",
+            &[[1, 1, 1], [9, 70, 300], [65, 66, 1500]],
             drawn,
         ),
         folded(f32, AccOp::Sum, [(20, 1), (150, 1), (70, 1), (40, 1)]).alone(
@@ -62,9 +67,14 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &[[1, 1, 8], [65, 17, 40], [64, 64, 104], [66, 70, 200], [577, 70, 8]],
             drawn,
         ),
-        product(bf16, true, [(1100, 8), (200, 8), (200, 8)], [Straight, Across]).alone(
+        product(bf16, true, [(9000, 8), (2000, 8), (200, 8)], [Straight, Across]).alone(
             "contract_bf16_128",
             &[[8, 8, 8], [136, 16, 72], [24, 136, 136], [128, 128, 32], [136, 136, 200], [1032, 136, 8]],
+            drawn,
+        ),
+        product(bf16, true, [(72, 8), (72, 8), (4096, 8)], [Across; 2]).alone(
+            "contract_team_bf16",
+            &[[8, 8, 8], [72, 16, 968], [72, 72, 4096]],
             drawn,
         ),
         folded(bf16, AccOp::Max, [(20, 1), (150, 1), (70, 1), (40, 1)]).alone(
@@ -82,7 +92,7 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &[[1, 1, 8], [8, 66, 40], [15, 66, 200], [60, 65, 8]],
             drawn,
         ),
-        product(f32, false, [(4, 1), (90, 1), (300, 1)], [Straight, Across]).alone("contract_few_f32", &few, drawn),
+        product(f32, false, [(4, 1), (90, 1), (1300, 1)], [Straight, Across]).alone("contract_few_f32", &few, drawn),
         product(bf16, true, [(4, 1), (90, 1), (4000, 8)], [Straight; 2]).alone("contract_few_bf16", &few_whole, drawn),
         product(f32, false, [(1, 1), (6000, 1), (1200, 4)], [Straight; 2]).alone(
             "contract_one_f32",

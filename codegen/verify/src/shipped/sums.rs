@@ -33,6 +33,11 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &[[1, 1], [33, 3], [90, 140]],
             extremes,
         ),
+        reduction(&team, f32, true, [(70, 1), (4000, 1)]).alone(
+            "reduce_column_team",
+            &[[1, 1], [33, 600], [70, 3900]],
+            extremes,
+        ),
         reduction(&sum, DType::F16, true, [(100_000, 1), (30, 1)]).alone(
             "reduce_columns",
             &[[1, 1], [33, 5], [70, 29]],
