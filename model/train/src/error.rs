@@ -260,6 +260,22 @@ pub enum TrainError {
     /// Saving or reading a checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The log does not reach the checkpoint.
+    #[error(
+        "{}: {n_lines} line(s) are whole, up to step {last}, but the checkpoint is of step {step}; put the log back as it \
+        was, or move it away to go on with a new one",
+        path.display()
+    )]
+    History {
+        /// The file.
+        path: PathBuf,
+        /// Lines before the first that is broken or of a later step.
+        n_lines: usize,
+        /// The step of the last of them.
+        last: u64,
+        /// The step of the checkpoint.
+        step: u64,
+    },
     /// The log cannot be written.
     #[error("cannot write {}", path.display())]
     Log {

@@ -237,14 +237,18 @@ impl Trainer {
         let path = run.checkpoint(self.step);
         let before = run.saved()?.into_iter().rfind(|&step| step < self.step);
         if path.exists() {
-            return Ok(path);
+            match Checkpoint::open(&path) {
+                Ok(_) => return Ok(path),
+                // One that was passed over gives way.
+                Err(_) => run.remove(self.step)?,
+            }
         }
         let counts = (self.position, self.calls);
         let place = checkpoint::place(&self.config, (self.step, self.total), counts, &self.history);
         let mut saved = Saved { session: &mut self.session, start: &self.start, kept: &self.kept };
         let failed = |source| CheckpointError::Save { path: path.clone(), before, source: Box::new(source) };
         checkpoint::save(&path, &self.base, &place, &mut saved).map_err(failed)?;
-        run.prune(self.config.run.keep)?;
+        run.prune(self.step, self.config.run.keep)?;
         Ok(path)
     }
 
