@@ -1,6 +1,7 @@
 //! What can go wrong, one enum for each verb: reading a file, finding data, training, saving.
 
 use crate::checkpoint::CheckpointError;
+use crate::config::MAX_STEPS;
 use enel_io::{CloudError, PrepareError, WeightsError};
 use enel_lower::FrontError;
 use enel_model::{ModelError, PackError};
@@ -235,6 +236,12 @@ pub enum TrainError {
     /// Weights do not bind.
     #[error("cannot bind the weights")]
     Bind(#[from] BindError),
+    /// More steps than the device counts.
+    #[error("the run has {total} steps, expected 1 to {MAX_STEPS}; lower run.epochs, or set run.steps")]
+    Steps {
+        /// Steps the epochs give.
+        total: u64,
+    },
     /// The device failed.
     #[error("step {step}: the device failed")]
     Run {

@@ -6,7 +6,7 @@
 use crate::base::Base;
 use crate::batch::{Call, Purpose, call};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Kept, Run, Saved};
-use crate::config::{Config, MeanConfig, Policy};
+use crate::config::{Config, MAX_STEPS, MeanConfig, Policy};
 use crate::data::{Reader, Ready, Set};
 use crate::error::{DataError, TrainError};
 use crate::log::{HeldOutLine, StepLine};
@@ -52,6 +52,9 @@ impl Trainer {
     pub fn new(base: Base, config: Config, open: Opener<'_>) -> Result<Trainer, TrainError> {
         let (set, held_out) = Set::load(&config)?;
         let total = total_steps(&config, set.samples.len());
+        if total > MAX_STEPS {
+            return Err(TrainError::Steps { total });
+        }
         let train = base.train_config(&config)?;
         let graphs = Graphs::build(&base, &train, &config, total)?;
         let kept = Kept::new(&graphs, train.trainable.adapters.clone());

@@ -160,6 +160,30 @@ fn config_fault(more: &str) -> String {
 }
 
 #[test]
+fn numbers_nothing_can_be_trained_with_are_refused_by_their_key() {
+    let head = "[objective.masked]\nratio = 0.3\ntarget = \"patch\"\n";
+    let contrast = "[batch]\nsize = 2\n[objective.contrast]\n";
+    for (text, wanted) in [
+        ("[objective]\ncross_entropy = inf\n", "objective.cross_entropy is inf, expected a number of at least 0"),
+        (&head.replace("0.3", "1.0"), "objective.masked.ratio is 1, expected at least 0 and below 1"),
+        (&head.replace("0.3", "nan"), "objective.masked.ratio is NaN"),
+        (&format!("{head}weight = -1.0\n"), "objective.masked.weight is -1"),
+        (&format!("{head}[objective.reconstruction]\ntarget = \"patch\"\nweight = nan\n"), "objective.reconstruction"),
+        (&format!("{contrast}weight = inf\n"), "objective.contrast.weight is inf"),
+        (&format!("{contrast}shift = nan\n"), "objective.contrast.shift is NaN"),
+        (&format!("{contrast}temperature = 0.0\n"), "objective.contrast.temperature is 0, expected a number above 0"),
+        ("[objective.distillation]\ntokens = \"t\"\nwidth = 0\n", "objective.distillation.width is 0"),
+        ("[objective.distillation]\ntokens = \"t\"\nwidth = 1\nweight = nan\n", "objective.distillation.weight is NaN"),
+    ] {
+        let told = config_fault(text);
+        assert!(told.contains(wanted), "{told}");
+    }
+    let dir = objects(1);
+    let fault = trainer(config(dir.path(), "[run]\nepochs = 1e9\n")).unwrap_err();
+    assert!(matches!(fault, TrainError::Steps { total: 1_000_000_000 }), "{fault}");
+}
+
+#[test]
 fn only_what_is_named_learns() {
     let dir = objects(2);
     let text = "[trainable]\npatterns = [\"model.point_proj.*\", \"model.embed_tokens.weight\"]\n\
