@@ -164,6 +164,27 @@ fn a_stopped_run_says_how_to_go_on_and_its_log_is_cut_back() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let svg = std::fs::read_to_string(&picture).unwrap();
     assert!(svg.ends_with("</svg>\n") && svg.contains("learning rate") && svg.contains("run held out (dashed)"));
+    let picture = folder.path("curves.png");
+    let ran = enel(&["plot", &run, &run, "-o", picture.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let png = std::fs::read(&picture).unwrap();
+    assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"));
+    let image = image::load_from_memory(&png).unwrap().to_rgb8();
+    assert_eq!(image.dimensions(), (1640, 1380), "two pixels for each unit of the SVG");
+    let drawn = |(x, y): (u32, u32)| {
+        image::imageops::crop_imm(&image, x, y, 200, 40).to_image().pixels().any(|p| p.0 != [255; 3])
+    };
+    // The title of each panel; nothing is drawn between it and the legend.
+    assert!([0, 460, 920].into_iter().all(|top| drawn((160, top + 6)) && !drawn((460, top + 6))));
+    let gone = folder.path("none/curves.png");
+    let ran = enel(&["plot", &run, "-o", gone.to_str().unwrap()]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("cannot write") && !gone.exists(), "{}", ran.stderr);
+    // A folder stands where the picture would go: it stays, and nothing half written is left beside it.
+    std::fs::create_dir(folder.path("taken.png")).unwrap();
+    let n_before = std::fs::read_dir(folder.dir.path()).unwrap().count();
+    let ran = enel(&["plot", &run, "-o", folder.path("taken.png").to_str().unwrap()]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("cannot write"), "{}", ran.stderr);
+    assert_eq!(std::fs::read_dir(folder.dir.path()).unwrap().count(), n_before);
     assert_eq!(enel(&["plot", folder.dir.path().to_str().unwrap()]).code, Some(1));
     assert_eq!(enel(&["plot", &run, "-o", "x.bmp"]).code, Some(2));
 }

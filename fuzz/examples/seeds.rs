@@ -37,6 +37,7 @@ fn main() -> std::io::Result<()> {
         ("sentencepiece", with_endings("model/text/tests/fixtures", &["model"])),
         ("config", configs()),
         ("ptx", kernels()),
+        ("settings", settings()),
     ] {
         assert!(!seeds.is_empty(), "no seeds for {target}");
         let folder = out.join(target);
@@ -221,6 +222,24 @@ fn configs() -> Vec<Vec<u8>> {
     let released = r#""point_backbone":"PointNN","mm_use_point_start_end":true,"DEFAULT_POINT_PATCH_TOKEN":"<p>","DEFAULT_POINT_START_TOKEN":"<s>","DEFAULT_POINT_END_TOKEN":"<e>""#;
     let text = |more: &str| format!("{{{llama}{more}}}").into_bytes();
     vec![text(""), text(&format!(",{point}")), text(&format!(",{released}"))]
+}
+
+/// The settings that are shipped, and a file with all the rest.
+fn settings() -> Vec<Vec<u8>> {
+    let mut seeds = with_endings("samples/train", &["toml"]);
+    seeds.push(
+        b"[model]\nstart = \"tiny\"\npoint = \"small\"\npoints = 256\n[data]\nannotations = \"a.json\"\nclouds = \".\"\n\
+          types = [\"brief\"]\nmissing = \"skip\"\ncorrupt = \"stop\"\n[objective]\ncross_entropy = 0.5\n\
+          position_code = \"every_layer\"\nmasked = { ratio = 0.3, target = \"patch\", target_gradient = \"stops\" }\n\
+          reconstruction = { target = \"feature\", weight = 2, tap = { layer = 1 } }\ncontrast = { temperature = 0.1, shift = 1e-1 }\n\
+          distillation = { tokens = \"t.safetensors\", width = 64, tap = \"last\" }\n[trainable]\npatterns = [\"model.*\"]\n\
+          embedding_rows = \"marks\"\nbatch_norms = \"running\"\n[lora]\npatterns = [\"*.q_proj.weight\"]\nrank = 2\nalpha = 8.0\n\
+          [optimizer]\nrate = 1e-3\nschedule = \"constant\"\nbetas = [0.9, 0.95]\neps = 1e-6\nmoments = \"8bit\"\n\
+          [batch]\nsize = 2\naccumulation = 3\nmean = \"calls\"\ntemporaries_gb = 1.5\n[run]\nsteps = 7\nepochs = 0.5\n\
+          mode = \"bf16\"\ndevice = \"cpu:2\"\nkeep = 2\n[held_out]\nfraction = 0.1\nannotations = \"h.json\"\nevery = 3\n"
+            .to_vec(),
+    );
+    seeds
 }
 
 /// Each kernel of the emulator's fixtures, as a module of its own.

@@ -3,6 +3,7 @@
 //! Law: the picture is a function of the logs; the same logs give the same bytes.
 
 mod draw;
+mod pixels;
 
 use crate::outln;
 use anyhow::{Context, Result, bail};
@@ -13,13 +14,15 @@ use std::path::{Path, PathBuf};
 
 /// Draws loss, rate and length of derivatives of runs over their steps.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  enel plot runs/overfit\n  enel plot runs/a runs/b -o compared.svg --smooth 20")]
+#[command(after_help = "Examples:\n  enel plot runs/overfit\n  enel plot runs/overfit -o curves.png\n  \
+    enel plot runs/a runs/b -o compared.svg --smooth 20")]
 pub struct PlotArgs {
     /// Folders of runs.
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
-    /// Where the picture is written; `curves.svg` in the first run's folder where nothing is said.
-    #[arg(short, long, value_name = "FILE.svg")]
+    /// Where the picture is written, by its ending as SVG or PNG; `curves.svg` in the first run's folder where nothing is
+    /// said.
+    #[arg(short, long, value_name = "FILE.svg|FILE.png")]
     pub output: Option<PathBuf>,
     /// Show the mean of so many steps beside the loss.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -29,12 +32,13 @@ pub struct PlotArgs {
 /// Runs the subcommand.
 ///
 /// # Errors
-/// A folder without a log, a picture that cannot be written.
+/// A folder without a log, a picture of another kind or in a place that cannot be written.
 pub fn plot(args: &PlotArgs) -> Result<()> {
     let Some(first) = args.runs.first() else { bail!("no run is given") };
     let output = args.output.clone().unwrap_or_else(|| first.join("curves.svg"));
-    if !output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("svg")) {
-        bail!(crate::Usage(format!("{} does not end in .svg, the only kind that is drawn", output.display())));
+    let ends_in = |ending: &str| output.extension().is_some_and(|own| own.eq_ignore_ascii_case(ending));
+    if !ends_in("svg") && !ends_in("png") {
+        bail!(crate::Usage(format!("{} does not end in .svg or .png, the kinds that are drawn", output.display())));
     }
     let mut panels = [
         Panel::new("loss", draw::Scale::Log),
@@ -74,7 +78,8 @@ pub fn plot(args: &PlotArgs) -> Result<()> {
         panels[2].curves.push(Curve { name, run, dashed: false, points: over(|line| line.grad_norm) });
     }
     let picture = draw::picture(&panels);
-    enel_io::write_atomic(&output, |file| file.write_all(picture.as_bytes()))
+    let bytes = if ends_in("png") { pixels::png(&picture)? } else { picture.into_bytes() };
+    enel_io::write_atomic(&output, |file| file.write_all(&bytes))
         .with_context(|| format!("cannot write {}", output.display()))?;
     outln!("{}", output.display())
 }

@@ -1,7 +1,7 @@
 //! Which buffers, which order? Groups become steps; states are updated in place where no later step reads the old value.
 
 use crate::group::{Lowered, lower_copy, lower_group};
-use crate::join::join;
+use crate::join::{behind, join};
 use crate::share::{Item, MAX_PARTS, launches};
 use enel_bundle::{Body, Buffer, BufferKind, Call, Desc, Kernel, Piece, Plan, Port, Step};
 use enel_ir::{DType, Dim, Graph, InputKind, NodeId, Op, Verified};
@@ -50,12 +50,24 @@ struct Work {
     bound: bool,
     /// The state whose buffer it changes.
     in_place: Option<NodeId>,
+    /// Further results its kernel makes, each with the state whose buffer it changes.
+    also: Vec<(NodeId, NodeId)>,
 }
 
 impl Work {
     /// In the order they run.
     fn kernels(&self) -> impl Iterator<Item = &Lowered> {
         self.base_copy.iter().chain([&self.kernel])
+    }
+
+    /// What it makes.
+    fn outputs(&self) -> impl Iterator<Item = NodeId> {
+        std::iter::once(self.output).chain(self.also.iter().map(|&(output, _)| output))
+    }
+
+    /// The states whose buffers it changes.
+    fn replaced(&self) -> impl Iterator<Item = NodeId> {
+        self.in_place.into_iter().chain(self.also.iter().map(|&(_, state)| state))
     }
 }
 
@@ -94,7 +106,14 @@ impl<'g> Maker<'g> {
                 }
                 _ => None,
             };
-            self.work.push(Work { output: group.output, base_copy, kernel, bound: group.bound, in_place: None });
+            self.work.push(Work {
+                output: group.output,
+                base_copy,
+                kernel,
+                bound: group.bound,
+                in_place: None,
+                also: vec![],
+            });
         }
     }
 
@@ -206,6 +225,7 @@ impl<'g> Maker<'g> {
             let steps: Vec<Step> = steps.collect();
             self.plan.bind.extend(steps);
         }
+        let work = self.updates_joined(work);
         let items: Vec<Item> = (0..work.len()).map(|at| self.item(&work, at)).collect();
         for members in launches(&items) {
             let steps = match members[..] {
@@ -234,6 +254,25 @@ impl<'g> Maker<'g> {
         }
     }
 
+    /// Updates of states that follow each other and read the same elements, as one kernel each.
+    fn updates_joined(&self, work: Vec<Work>) -> Vec<Work> {
+        let mut joined: Vec<Work> = Vec::with_capacity(work.len());
+        for next in work {
+            let before = joined.last_mut().filter(|last| self.partition.share && last.in_place.is_some());
+            let both = before.zip(next.in_place).and_then(|(last, state)| {
+                Some((behind(&last.kernel, &next.kernel, &|id| self.buffers[&id])?, last, state))
+            });
+            match both {
+                Some((kernel, last, state)) => {
+                    last.kernel = kernel;
+                    last.also.push((next.output, state));
+                }
+                None => joined.push(next),
+            }
+        }
+        joined
+    }
+
     /// Families whose launch is one short pass over their blocks share; long chains, and templates that fill a
     /// multiprocessor with few blocks, stay alone.
     fn item(&self, all: &[Work], at: usize) -> Item {
@@ -249,12 +288,16 @@ impl<'g> Maker<'g> {
         let reads = work.kernels().flat_map(|lowered| &lowered.buffers);
         // What is changed in place is changed after its last reader.
         let reads_old = |other: &&Work| {
-            work.in_place.is_some_and(|state| other.kernels().any(|lowered| lowered.buffers.contains(&state)))
+            work.replaced().any(|state| other.kernels().any(|lowered| lowered.buffers.contains(&state)))
         };
         let readers = all[..at].iter().filter(reads_old).map(|other| other.output.index());
         Item {
-            reads: reads.filter(|id| **id != work.output).map(|id| id.index()).chain(readers).collect(),
-            output: work.output.index(),
+            reads: reads
+                .filter(|id| work.outputs().all(|own| own != **id))
+                .map(|id| id.index())
+                .chain(readers)
+                .collect(),
+            outputs: work.outputs().map(|id| id.index()).collect(),
             can_share: simple && self.partition.share,
             n_elems: shape.iter().map(extent).fold(1, u64::saturating_mul),
         }

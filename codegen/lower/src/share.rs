@@ -13,8 +13,8 @@ pub(crate) const MAX_PARTS: usize = 8;
 pub(crate) struct Item {
     /// Values it reads, by index in the graph.
     pub(crate) reads: Vec<usize>,
-    /// The value it makes.
-    pub(crate) output: usize,
+    /// The values it makes.
+    pub(crate) outputs: Vec<usize>,
     /// False for families that want a launch of their own.
     pub(crate) can_share: bool,
     /// Elements of its result, at the largest sizes.
@@ -46,7 +46,7 @@ pub(crate) fn launches(items: &[Item]) -> Vec<Vec<usize>> {
             launches.len() - 1
         });
         launches[launch].push(at);
-        made.insert(item.output, launch);
+        made.extend(item.outputs.iter().map(|&output| (output, launch)));
     }
     launches
 }
@@ -59,7 +59,7 @@ mod tests {
     fn order(list: &[(&[usize], bool, u64)]) -> Vec<Vec<usize>> {
         let item = |(at, (reads, can_share, n_elems)): (usize, &(&[usize], bool, u64))| Item {
             reads: reads.to_vec(),
-            output: at,
+            outputs: vec![at],
             can_share: *can_share,
             n_elems: *n_elems,
         };

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Law: a folder is filled under another name, synced and renamed; what is called `step-N` is whole, and nothing older
-//! goes before it is.
+//! goes before it is. Where a disk or a hand broke one, it is told, and the one before goes on.
 
 mod files;
 mod tensors;
@@ -18,7 +18,7 @@ pub(crate) use tensors::{Kept, Saved};
 
 use crate::base::Base;
 use crate::config::Config;
-use enel_io::{WeightsError, create_dir_atomic, write_atomic};
+use enel_io::{Weights, WeightsError, create_dir_atomic, write_atomic};
 use enel_runtime::RunError;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -82,6 +82,17 @@ pub enum CheckpointError {
         /// Its fault.
         detail: String,
     },
+    /// There are checkpoints, and none is whole.
+    #[error(
+        "no checkpoint in {} is whole; put one back as it was, or begin again with another --out", path.display()
+    )]
+    Broken {
+        /// The folder of checkpoints.
+        path: PathBuf,
+        /// What is wrong with the newest.
+        #[source]
+        source: Box<CheckpointError>,
+    },
     /// No checkpoint to go on from.
     #[error("{} holds no checkpoint to go on from; leave --resume out to begin", path.display())]
     None {
@@ -104,7 +115,7 @@ pub enum CheckpointError {
         /// A line for each.
         faults: Vec<String>,
     },
-    /// Its weights cannot be opened.
+    /// Its weights or the optimizer's states are missing, cut off or broken.
     #[error("cannot go on from {}", path.display())]
     Weights {
         /// The checkpoint.
@@ -155,10 +166,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads where the run of a folder was.
+    /// Reads where the run of a folder was, and whether its tensors are there.
     ///
     /// # Errors
-    /// [`CheckpointError::Io`], [`CheckpointError::Format`].
+    /// [`CheckpointError::Io`], [`CheckpointError::Format`], [`CheckpointError::Weights`].
     pub fn open(path: &Path) -> Result<Checkpoint, CheckpointError> {
         let file = path.join(TRAINER);
         let bytes = std::fs::read(&file).map_err(|source| CheckpointError::Io { path: file.clone(), source })?;
@@ -170,7 +181,18 @@ impl Checkpoint {
         if place.history.len() != 64 || !place.history.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(format("its history is no hash of 64 hexadecimal digits".to_owned()));
         }
-        Ok(Checkpoint { path: path.to_owned(), place })
+        let checkpoint = Checkpoint { path: path.to_owned(), place };
+        checkpoint.tensors()?;
+        Ok(checkpoint)
+    }
+
+    /// The model, and the optimizer's states with the factors of adapters; nothing is read before it is asked for.
+    fn tensors(&self) -> Result<[Weights; 2], CheckpointError> {
+        let opened = |path: &Path| {
+            Weights::open(path)
+                .map_err(|source| CheckpointError::Weights { path: self.path.clone(), source: Box::new(source) })
+        };
+        Ok([opened(&self.path)?, opened(&self.path.join(OPTIMIZER))?])
     }
 
     /// Refuses settings whose states would be others.

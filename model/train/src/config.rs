@@ -13,6 +13,9 @@ use enel_model::train::{Moments, Optimizer, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+/// Steps are counted in f32 on the device, which is exact below 2^24.
+pub(crate) const MAX_STEPS: u64 = (1 << 24) - 1;
+
 /// A whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -315,6 +318,7 @@ impl Config {
             ("data.max_tokens", self.data.max_tokens),
             ("model.points", self.model.points.unwrap_or(1)),
             ("lora.rank", self.lora.as_ref().map_or(1, |lora| lora.rank)),
+            ("objective.distillation.width", self.objective.distillation.as_ref().map_or(1, |teacher| teacher.width)),
         ];
         for (key, n) in counts {
             if !(1..=1 << 20).contains(&n) {
@@ -327,8 +331,7 @@ impl Config {
                 return fault(key, n.to_string(), "at least 1");
             }
         }
-        // Steps are counted in f32 on the device, which is exact below 2^24.
-        if !(1..1 << 24).contains(&self.run.steps.unwrap_or(1)) {
+        if !(1..=MAX_STEPS).contains(&self.run.steps.unwrap_or(1)) {
             return fault("run.steps", self.run.steps.unwrap_or(0).to_string(), "1 to 16777215");
         }
         let optimizer = &self.optimizer;
@@ -338,10 +341,16 @@ impl Config {
             ("optimizer.max_norm", optimizer.max_norm),
             ("run.epochs", self.run.epochs),
             ("lora.alpha", self.lora.as_ref().map_or(1.0, |lora| lora.alpha)),
+            ("objective.contrast.temperature", self.objective.contrast.as_ref().map_or(1.0, |views| views.temperature)),
         ];
         for (key, value) in positive {
             if !(value.is_finite() && value > 0.0) {
                 return fault(key, value.to_string(), "a number above 0");
+            }
+        }
+        for (key, value) in self.objective.factors() {
+            if !(value.is_finite() && value >= 0.0) {
+                return fault(key, value.to_string(), "a number of at least 0");
             }
         }
         let fraction = self.held_out.as_ref().map_or(0.0, |held_out| held_out.fraction);
@@ -351,6 +360,7 @@ impl Config {
             ("optimizer.betas", optimizer.betas[1]),
             ("optimizer.weight_decay", optimizer.weight_decay),
             ("held_out.fraction", fraction),
+            ("objective.masked.ratio", self.objective.masked.as_ref().map_or(0.0, |masked| masked.ratio)),
         ];
         for (key, value) in parts {
             if !(0.0..1.0).contains(&value) {

@@ -1,6 +1,7 @@
 //! What can go wrong, one enum for each verb: reading a file, finding data, training, saving.
 
 use crate::checkpoint::CheckpointError;
+use crate::config::MAX_STEPS;
 use enel_io::{CloudError, PrepareError, WeightsError};
 use enel_lower::FrontError;
 use enel_model::{ModelError, PackError};
@@ -235,6 +236,12 @@ pub enum TrainError {
     /// Weights do not bind.
     #[error("cannot bind the weights")]
     Bind(#[from] BindError),
+    /// More steps than the device counts.
+    #[error("the run has {total} steps, expected 1 to {MAX_STEPS}; lower run.epochs, or set run.steps")]
+    Steps {
+        /// Steps the epochs give.
+        total: u64,
+    },
     /// The device failed.
     #[error("step {step}: the device failed")]
     Run {
@@ -260,6 +267,22 @@ pub enum TrainError {
     /// Saving or reading a checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The log does not reach the checkpoint.
+    #[error(
+        "{}: {n_lines} line(s) are whole, up to step {last}, but the checkpoint is of step {step}; put the log back as it \
+        was, or move it away to go on with a new one",
+        path.display()
+    )]
+    History {
+        /// The file.
+        path: PathBuf,
+        /// Lines before the first that is broken or of a later step.
+        n_lines: usize,
+        /// The step of the last of them.
+        last: u64,
+        /// The step of the checkpoint.
+        step: u64,
+    },
     /// The log cannot be written.
     #[error("cannot write {}", path.display())]
     Log {

@@ -72,6 +72,7 @@ pub mod config;
 pub mod data;
 mod error;
 mod events;
+mod feed;
 pub mod log;
 mod memory;
 pub mod order;

@@ -1,7 +1,7 @@
 //! What is written down about a run? A line of JSON for each step and each look at held-out samples.
 //!
 //! Law: a line is written whole; when a run goes on from a checkpoint, what came after it is cut off, here and in the
-//! events, so a log tells of one run however often it was stopped.
+//! events, so a log tells of one run however often it was stopped. A log that does not reach the checkpoint is refused.
 
 use crate::error::TrainError;
 use crate::events::Events;
@@ -74,18 +74,21 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log of a run's folder after `step` steps; later lines are cut off.
+    /// Opens the log of a run's folder after `step` steps; later lines are cut off. Where there is none, one begins.
     ///
     /// # Errors
-    /// [`TrainError::Log`].
+    /// [`TrainError::Log`]; [`TrainError::History`] when lines up to `step` are missing or broken, which are then left.
     pub fn open(folder: &Path, step: u64) -> Result<Log, TrainError> {
         let path = folder.join(LOG);
         let failed = |source| TrainError::Log { path: path.clone(), source };
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        let text = std::fs::read_to_string(&path).map_err(failed)?;
-        let kept = kept_bytes(&text, step);
-        file.set_len(kept as u64).map_err(failed)?;
+        let text = std::fs::read(&path).map_err(failed)?;
+        let Kept { n_lines, last, bytes } = Kept::of(&text, step);
+        if last < step && !text.is_empty() {
+            return Err(TrainError::History { path, n_lines, last, step });
+        }
+        file.set_len(bytes as u64).map_err(failed)?;
         let mut file = file;
         io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(failed)?;
         let events = Events::open(folder, step)?;
@@ -140,17 +143,27 @@ pub fn read(folder: &Path) -> io::Result<Vec<Line>> {
     whole.lines().enumerate().map(parse).collect()
 }
 
-/// Bytes of the whole lines up to `step`.
-fn kept_bytes(text: &str, step: u64) -> usize {
-    let mut kept = 0;
-    for line in text.split_inclusive('\n') {
-        let is_kept = line.ends_with('\n') && serde_json::from_str::<Line>(line).is_ok_and(|line| line.step() <= step);
-        if !is_kept {
-            break;
+/// The whole lines up to a step.
+#[derive(Default)]
+struct Kept {
+    n_lines: usize,
+    last: u64,
+    bytes: usize,
+}
+
+impl Kept {
+    fn of(text: &[u8], step: u64) -> Kept {
+        let mut kept = Kept::default();
+        for text in text.split_inclusive(|&byte| byte == b'\n').filter(|text| text.ends_with(b"\n")) {
+            match serde_json::from_slice::<Line>(text) {
+                Ok(line) if line.step() <= step => {
+                    kept = Kept { n_lines: kept.n_lines + 1, last: line.step(), bytes: kept.bytes + text.len() };
+                }
+                _ => break,
+            }
         }
-        kept += line.len();
+        kept
     }
-    kept
 }
 
 #[cfg(test)]
@@ -176,5 +189,29 @@ mod tests {
         let mut log = Log::open(dir.path(), 3).unwrap();
         log.write(&line(4)).unwrap();
         assert_eq!(read(dir.path()).unwrap(), (1..=4).map(line).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_log_that_does_not_reach_the_checkpoint_is_refused_and_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LOG);
+        let line = |step| format!("{{\"step\":{step},\"held_out_loss\":0.5}}\n");
+        let whole: String = (1..=4).map(line).collect();
+        let broken = whole.replace("\"step\":2", "\"st\u{0}p\":2").into_bytes();
+        let cut = &whole.as_bytes()[..whole.len() - 3];
+        let foreign = [whole.as_bytes()[..10].to_vec(), vec![0xff; 40], b"\n".to_vec()].concat();
+        for (bytes, n_lines) in [(&broken[..], 1), (cut, 3), (&foreign, 0)] {
+            std::fs::write(&path, bytes).unwrap();
+            let told = Log::open(dir.path(), 4).unwrap_err().to_string();
+            let wanted =
+                format!("{n_lines} line(s) are whole, up to step {n_lines}, but the checkpoint is of step 4; put");
+            assert!(told.contains(&wanted) && told.contains("log.jsonl"), "{told}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+        assert!(Log::open(dir.path(), 0).is_ok(), "a run that begins again begins its log again");
+        std::fs::remove_file(&path).unwrap();
+        let mut log = Log::open(dir.path(), 4).unwrap();
+        log.write(&Line::HeldOut(HeldOutLine { step: 5, held_out_loss: 0.5 })).unwrap();
+        assert_eq!(read(dir.path()).unwrap().len(), 1);
     }
 }

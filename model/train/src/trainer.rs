@@ -6,9 +6,10 @@
 use crate::base::Base;
 use crate::batch::{Call, Purpose, call};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Kept, Run, Saved};
-use crate::config::{Config, MeanConfig, Policy};
+use crate::config::{Config, MAX_STEPS, MeanConfig, Policy};
 use crate::data::{Reader, Ready, Set};
 use crate::error::{DataError, TrainError};
+use crate::feed::{Feed, Supply};
 use crate::log::{HeldOutLine, StepLine};
 use crate::memory::plan_flop;
 use crate::order::Order;
@@ -19,18 +20,21 @@ use enel_model::train::{Objective, TrainConfig};
 use enel_runtime::{HostTensor, HostTensors, Session};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
+
+/// Samples that are read ahead at most: 50 MB of clouds of the released size, 8192 points of six f32.
+const MAX_AHEAD: u64 = 256;
 
 /// A model that is being trained.
 #[derive(Debug)]
 pub struct Trainer {
-    base: Base,
+    supply: Supply,
+    /// Samples that are read ahead.
+    feed: Option<Feed>,
     config: Config,
     train: TrainConfig,
-    set: Set,
     held_out: Option<Set>,
-    reader: Reader,
-    order: Order,
     start: Start,
     kept: Kept,
     session: Session,
@@ -52,25 +56,25 @@ impl Trainer {
     pub fn new(base: Base, config: Config, open: Opener<'_>) -> Result<Trainer, TrainError> {
         let (set, held_out) = Set::load(&config)?;
         let total = total_steps(&config, set.samples.len());
+        if total > MAX_STEPS {
+            return Err(TrainError::Steps { total });
+        }
         let train = base.train_config(&config)?;
         let graphs = Graphs::build(&base, &train, &config, total)?;
         let kept = Kept::new(&graphs, train.trainable.adapters.clone());
         let start = Start::open(&base.source, &kept.shapes, config.run.seed)?;
         let reader = Reader::new(&base, &config)?;
-        let order = Order::new(config.run.seed, set.samples.len());
         let mut session = open(&graphs.list(), &steps::front(config.run.mode, config.batch.temporaries_gb))
             .map_err(TrainError::Open)?;
         drop(graphs);
         session.bind(&start)?;
         kept.begin(&mut session, &start).map_err(steps::at(0))?;
         Ok(Trainer {
-            base,
+            supply: Supply { base: Arc::new(base), set: Arc::new(set), reader: Arc::new(reader) },
+            feed: None,
             config,
             train,
-            set,
             held_out,
-            reader,
-            order,
             start,
             kept,
             session,
@@ -101,7 +105,7 @@ impl Trainer {
 
     /// The model.
     pub fn base(&self) -> &Base {
-        &self.base
+        &self.supply.base
     }
 
     /// The settings.
@@ -127,7 +131,7 @@ impl Trainer {
     /// Samples that are learned from, those held out, and objects whose clouds are missing.
     pub fn samples(&self) -> (usize, usize, &[String]) {
         let held_out = self.held_out.as_ref().map_or(0, |set| set.samples.len());
-        (self.set.samples.len(), held_out, &self.set.left_out)
+        (self.supply.set.samples.len(), held_out, &self.supply.set.left_out)
     }
 
     /// Samples that were left out since the last call, and why.
@@ -184,7 +188,7 @@ impl Trainer {
         self.history = hash.finalize().into();
         Ok(StepLine {
             step: number,
-            epoch: self.position as f64 / self.set.samples.len().max(1) as f64,
+            epoch: self.position as f64 / self.supply.set.samples.len().max(1) as f64,
             loss,
             terms: sums,
             grad_norm,
@@ -206,7 +210,7 @@ impl Trainer {
         for samples in set.samples.chunks(self.config.batch.size) {
             let mut ready = Vec::with_capacity(samples.len());
             for sample in samples {
-                match self.reader.ready(&self.base, sample) {
+                match self.supply.reader.ready(&self.supply.base, sample) {
                     Ok(made) => ready.push((sample.object.as_str(), made)),
                     Err(fault) => leave_out(&mut self.left_out, fault, self.config.data.corrupt)?,
                 }
@@ -216,7 +220,7 @@ impl Trainer {
             }
             let purpose =
                 Purpose { objective: &objective, shift: 0.0, seed: self.config.run.seed, step: 0, first_cloud: 0 };
-            let call = call(&self.base, &ready, &purpose)?;
+            let call = call(&self.supply.base, &ready, &purpose)?;
             let inputs = call.with_shares(&objective, (1.0, 1.0));
             let outputs =
                 steps::run(&mut self.session, steps::HELD_OUT, &call.symbols, &inputs).map_err(steps::at(self.step))?;
@@ -237,14 +241,18 @@ impl Trainer {
         let path = run.checkpoint(self.step);
         let before = run.saved()?.into_iter().rfind(|&step| step < self.step);
         if path.exists() {
-            return Ok(path);
+            match Checkpoint::open(&path) {
+                Ok(_) => return Ok(path),
+                // One that was passed over gives way.
+                Err(_) => run.remove(self.step)?,
+            }
         }
         let counts = (self.position, self.calls);
         let place = checkpoint::place(&self.config, (self.step, self.total), counts, &self.history);
         let mut saved = Saved { session: &mut self.session, start: &self.start, kept: &self.kept };
         let failed = |source| CheckpointError::Save { path: path.clone(), before, source: Box::new(source) };
-        checkpoint::save(&path, &self.base, &place, &mut saved).map_err(failed)?;
-        run.prune(self.config.run.keep)?;
+        checkpoint::save(&path, &self.supply.base, &place, &mut saved).map_err(failed)?;
+        run.prune(self.step, self.config.run.keep)?;
         Ok(path)
     }
 
@@ -255,17 +263,18 @@ impl Trainer {
 
     /// The calls of the next step; one whose samples were all left out is none.
     fn step_calls(&mut self) -> Result<Vec<Call>, TrainError> {
-        let size = self.config.batch.size as u64;
+        let size = self.config.batch.size;
         let first = self.position;
         let last = first + self.step_samples() - 1;
         let mut calls = Vec::with_capacity(self.config.batch.accumulation);
         let mut first_cloud = 0;
-        for part in 0..self.config.batch.accumulation as u64 {
-            let indices: Vec<usize> = (0..size).map(|i| self.order.at(first + part * size + i)).collect();
-            let mut ready: Vec<(&str, Ready)> = Vec::with_capacity(indices.len());
-            for sample in indices.iter().filter_map(|&at| self.set.samples.get(at)) {
-                match self.reader.ready(&self.base, sample) {
-                    Ok(made) => ready.push((&sample.object, made)),
+        let read_ahead = self.feed.take().filter(|feed| feed.is_at(first));
+        let mut feed = read_ahead.unwrap_or_else(|| self.read_ahead());
+        for _ in 0..self.config.batch.accumulation {
+            let mut ready: Vec<(&str, Ready)> = Vec::with_capacity(size);
+            for (at, made) in feed.by_ref().take(size) {
+                match made {
+                    Ok(made) => ready.push((&self.supply.set.samples[at].object, made)),
                     Err(fault) => leave_out(&mut self.left_out, fault, self.config.data.corrupt)?,
                 }
             }
@@ -278,14 +287,23 @@ impl Trainer {
             let shift = self.config.objective.contrast.as_ref().map_or(0.0, |views| views.shift);
             let (seed, step) = (self.config.run.seed, self.step);
             let purpose = Purpose { objective: &self.train.objective, shift, seed, step, first_cloud };
-            let made = call(&self.base, &ready, &purpose)?;
+            let made = call(&self.supply.base, &ready, &purpose)?;
             first_cloud += made.n_clouds as u32;
             calls.push(made);
         }
         if calls.is_empty() {
             return Err(DataError::Without { first, last, what: "answer" }.into());
         }
+        self.feed = Some(feed);
         Ok(calls)
+    }
+
+    /// Begins to read from the next step to the last: the samples of a step while the one before is computed.
+    fn read_ahead(&self) -> Feed {
+        let order = Order::new(self.config.run.seed, self.supply.set.samples.len());
+        let (n_steps, n_samples) = (self.total.saturating_sub(self.step).max(1), self.step_samples());
+        let last = self.position.saturating_add(n_steps.saturating_mul(n_samples));
+        Feed::begin(self.supply.clone(), order, self.position..last, n_samples.min(MAX_AHEAD) as usize)
     }
 }
 

@@ -5,6 +5,9 @@ mod support;
 
 use enel_io::Weights;
 use enel_train::{Checkpoint, CheckpointError, Run, TrainError};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::{Path, PathBuf};
 use support::{config, objects, state, states, trainer};
 
 const HYBRID: &str = "[objective.masked]\nratio = 0.3\ntarget = \"feature\"\n[objective.reconstruction]\n\
@@ -109,6 +112,103 @@ fn a_broken_checkpoint_is_passed_over_and_another_model_is_refused() {
         }
         other => panic!("{other}"),
     }
+}
+
+/// What happens to a file of a checkpoint.
+type Damage = fn(&Path);
+
+fn cut(path: &Path) {
+    let bytes = std::fs::read(path).unwrap();
+    std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+}
+
+fn garbled(path: &Path) {
+    let bytes = std::fs::read(path).unwrap();
+    std::fs::write(path, [&[0xff; 16], &bytes[16..]].concat()).unwrap();
+}
+
+fn gone(path: &Path) {
+    std::fs::remove_file(path).unwrap();
+}
+
+fn without_history(path: &Path) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let at = text.find("\"history\": \"").unwrap() + 12;
+    std::fs::write(path, format!("{}{}", &text[..at], &text[at + 20..])).unwrap();
+}
+
+#[test]
+fn whatever_is_lost_of_a_checkpoint_is_told_and_the_one_before_goes_on() {
+    let (dir, out) = (objects(2), tempfile::tempdir().unwrap());
+    let run = Run::open(out.path()).unwrap();
+    let settings = || config(dir.path(), "[batch]\nsize = 2\n[run]\nsteps = 3\nkeep = 2\n");
+    let mut first = trainer(settings()).unwrap();
+    for _ in 0..2 {
+        first.step().unwrap();
+        first.save(&run).unwrap();
+    }
+    let whole = contents(&run.checkpoint(2));
+    let faults: [(&str, &str, Damage); 10] = [
+        ("trainer.json", "cannot use", gone),
+        ("trainer.json", "EOF while parsing", cut),
+        ("trainer.json", "expected value at line 1", garbled),
+        ("trainer.json", "no hash of 64 hexadecimal digits", without_history),
+        ("model.safetensors", "cannot go on from", gone),
+        ("model.safetensors", "cannot go on from", cut),
+        ("model.safetensors", "cannot go on from", garbled),
+        ("optimizer/model.safetensors", "cannot go on from", gone),
+        ("optimizer/model.safetensors", "cannot go on from", cut),
+        ("optimizer/model.safetensors", "cannot go on from", garbled),
+    ];
+    for (name, part, damage) in faults {
+        let before = contents(&run.checkpoint(1));
+        damage(&run.checkpoint(2).join(name));
+        let (from, broken) = run.newest().unwrap().unwrap();
+        let faults: Vec<String> = broken.iter().map(told).collect();
+        assert!(from.path.ends_with("step-1") && faults.len() == 1, "{name}: {faults:?}");
+        assert!(faults[0].contains("step-2") && faults[0].contains(part), "{name}: {faults:?}");
+        assert_eq!(contents(&run.checkpoint(1)), before, "{name}: what is whole stays as it was");
+        let mut second = trainer(settings()).unwrap();
+        second.resume(&from).unwrap();
+        second.step().unwrap();
+        assert_eq!(second.save(&run).unwrap(), run.checkpoint(2));
+        assert_eq!(contents(&run.checkpoint(2)), whole, "{name}: the lost one is made again");
+        assert_eq!(run.saved().unwrap(), [1, 2]);
+    }
+
+    // Nothing is left to go on from.
+    cut(&run.checkpoint(1).join("trainer.json"));
+    gone(&run.checkpoint(2).join("optimizer/model.safetensors"));
+    let told = told(&run.newest().unwrap_err());
+    for part in ["no checkpoint in", "is whole; put one back as it was, or begin again with another --out", "step-2"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert_eq!(run.saved().unwrap(), [1, 2], "nothing is removed");
+}
+
+#[test]
+fn a_broken_checkpoint_of_a_later_step_never_counts_as_one_that_is_kept() {
+    let (dir, out) = (objects(2), tempfile::tempdir().unwrap());
+    let run = Run::open(out.path()).unwrap();
+    let mut first = trainer(config(dir.path(), "[batch]\nsize = 2\n[run]\nsteps = 3\n")).unwrap();
+    first.step().unwrap();
+    std::fs::create_dir(run.checkpoint(3)).unwrap();
+    let path = first.save(&run).unwrap();
+    assert_eq!(run.saved().unwrap(), [1, 3]);
+    assert!(Checkpoint::open(&path).is_ok());
+}
+
+/// A fault and all its causes.
+fn told(fault: &CheckpointError) -> String {
+    let causes = std::iter::successors(Some(fault as &dyn Error), |&fault| fault.source());
+    causes.map(|cause| cause.to_string()).collect::<Vec<_>>().join(" / ")
+}
+
+/// All files of a checkpoint.
+fn contents(checkpoint: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let folders = [checkpoint.to_owned(), checkpoint.join("optimizer")];
+    let paths = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect()
 }
 
 #[test]

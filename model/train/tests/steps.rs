@@ -4,7 +4,9 @@
 mod support;
 
 use enel_io::{Dtype, TensorView, write_safetensors};
+use enel_train::order::Order;
 use enel_train::{StartError, TrainError};
+use std::error::Error;
 use support::{config, objects, state, states, trainer};
 
 const FROZEN: &str = "[trainable]\nbatch_norms = \"running\"\n[optimizer]\nschedule = \"constant\"\nrate = 1e-3\n";
@@ -157,6 +159,51 @@ fn config_fault(more: &str) -> String {
     let error = config.unwrap_err();
     let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
     format!("{error}: {cause}")
+}
+
+#[test]
+fn numbers_nothing_can_be_trained_with_are_refused_by_their_key() {
+    let head = "[objective.masked]\nratio = 0.3\ntarget = \"patch\"\n";
+    let contrast = "[batch]\nsize = 2\n[objective.contrast]\n";
+    for (text, wanted) in [
+        ("[objective]\ncross_entropy = inf\n", "objective.cross_entropy is inf, expected a number of at least 0"),
+        (&head.replace("0.3", "1.0"), "objective.masked.ratio is 1, expected at least 0 and below 1"),
+        (&head.replace("0.3", "nan"), "objective.masked.ratio is NaN"),
+        (&format!("{head}weight = -1.0\n"), "objective.masked.weight is -1"),
+        (&format!("{head}[objective.reconstruction]\ntarget = \"patch\"\nweight = nan\n"), "objective.reconstruction"),
+        (&format!("{contrast}weight = inf\n"), "objective.contrast.weight is inf"),
+        (&format!("{contrast}shift = nan\n"), "objective.contrast.shift is NaN"),
+        (&format!("{contrast}temperature = 0.0\n"), "objective.contrast.temperature is 0, expected a number above 0"),
+        ("[objective.distillation]\ntokens = \"t\"\nwidth = 0\n", "objective.distillation.width is 0"),
+        ("[objective.distillation]\ntokens = \"t\"\nwidth = 1\nweight = nan\n", "objective.distillation.weight is NaN"),
+    ] {
+        let told = config_fault(text);
+        assert!(told.contains(wanted), "{told}");
+    }
+    let dir = objects(1);
+    let fault = trainer(config(dir.path(), "[run]\nepochs = 1e9\n")).unwrap_err();
+    assert!(matches!(fault, TrainError::Steps { total: 1_000_000_000 }), "{fault}");
+}
+
+#[test]
+fn a_fault_that_is_read_ahead_is_told_in_its_own_step() {
+    let dir = objects(4);
+    let settings = || config(dir.path(), "[batch]\nsize = 1\naccumulation = 2\n[run]\nsteps = 2\n");
+    let mut whole = trainer(settings()).unwrap();
+    let losses = [whole.step().unwrap().loss, whole.step().unwrap().loss];
+    let object = format!("o{}", Order::new(0, 4).at(3));
+    let cloud = dir.path().join(format!("{object}.npy"));
+    let bytes = std::fs::read(&cloud).unwrap();
+    std::fs::write(&cloud, &bytes[..bytes.len() / 2]).unwrap();
+    let mut second = trainer(settings()).unwrap();
+    assert_eq!(second.step().unwrap().loss, losses[0]);
+    let fault = second.step().unwrap_err();
+    let cause = fault.source().unwrap().to_string();
+    assert!(fault.to_string().contains(&format!("object `{object}`")), "{fault}");
+    assert!(cause.contains(&format!("{object}.npy")), "{cause}");
+    std::fs::write(&cloud, bytes).unwrap();
+    assert_eq!(second.step().unwrap().loss, losses[1], "nothing was lost");
+    assert!(second.step().is_ok(), "who wants more steps than the run has gets them");
 }
 
 #[test]

@@ -187,7 +187,9 @@ fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, words: &str) {
     svg.push_str(&format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>\n"));
 }
 
+/// Words as XML takes them, which forbids what controls a terminal.
 fn escaped(words: &str) -> String {
+    let words = words.replace(char::is_control, "\u{fffd}");
     words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

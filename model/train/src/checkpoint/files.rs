@@ -77,10 +77,10 @@ impl Run {
         saved(&self.checkpoints())
     }
 
-    /// The newest checkpoint that can be read, and what is wrong with those after it.
+    /// The newest checkpoint that is whole, and what is wrong with those after it.
     ///
     /// # Errors
-    /// [`CheckpointError::Io`]; the newest one's fault, when none can be read.
+    /// [`CheckpointError::Io`]; [`CheckpointError::Broken`] when there are some and none is whole.
     pub fn newest(&self) -> Result<Option<(Checkpoint, Vec<CheckpointError>)>, CheckpointError> {
         let mut broken = Vec::new();
         for step in self.saved()?.into_iter().rev() {
@@ -90,24 +90,30 @@ impl Run {
             }
         }
         match broken.into_iter().next() {
-            Some(fault) => Err(fault),
+            Some(fault) => Err(CheckpointError::Broken { path: self.checkpoints(), source: Box::new(fault) }),
             None => Ok(None),
         }
     }
 
-    /// Removes all but the `keep` newest checkpoints.
+    /// Removes all but the `keep` newest checkpoints up to `step`; later ones are none a run goes on from.
     ///
     /// # Errors
     /// [`CheckpointError::Io`].
-    pub fn prune(&self, keep: usize) -> Result<(), CheckpointError> {
-        let steps = self.saved()?;
-        for &step in &steps[..steps.len().saturating_sub(keep)] {
-            let (path, scratch) = (self.checkpoint(step), self.checkpoints().join(format!("{SCRATCH}{step}")));
-            // Under another name first: half a checkpoint is none.
-            let removed = std::fs::rename(&path, &scratch).and_then(|()| std::fs::remove_dir_all(&scratch));
-            removed.map_err(|source| CheckpointError::Io { path, source })?;
-        }
-        Ok(())
+    pub fn prune(&self, step: u64, keep: usize) -> Result<(), CheckpointError> {
+        let mut steps = self.saved()?;
+        steps.retain(|&saved| saved <= step);
+        steps[..steps.len().saturating_sub(keep)].iter().try_for_each(|&step| self.remove(step))
+    }
+
+    /// Removes the checkpoint of a step.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`].
+    pub(crate) fn remove(&self, step: u64) -> Result<(), CheckpointError> {
+        let (path, scratch) = (self.checkpoint(step), self.checkpoints().join(format!("{SCRATCH}{step}")));
+        // Under another name first: half a checkpoint is none.
+        let removed = std::fs::rename(&path, &scratch).and_then(|()| std::fs::remove_dir_all(&scratch));
+        removed.map_err(|source| CheckpointError::Io { path, source })
     }
 }
 

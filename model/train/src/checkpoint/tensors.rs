@@ -3,12 +3,12 @@
 //! Law: one tensor at a time is on the host. States are written exactly as the device has them, weights that learn as
 //! f32; fixed ones as they began.
 
-use super::{Checkpoint, CheckpointError, OPTIMIZER, SaveError};
+use super::{Checkpoint, CheckpointError, SaveError};
 use crate::config::Config;
 use crate::start::{Shapes, Start};
 use crate::steps::{Graphs, is_factor};
 use enel_io::{
-    Dtype, SourceTensor, TensorSource, TensorView, Weights, WeightsError, WriteConfig, write_atomic, write_model,
+    Dtype, SourceTensor, TensorSource, TensorView, WeightsError, WriteConfig, write_atomic, write_model,
     write_safetensors,
 };
 use enel_ir::DType;
@@ -54,11 +54,7 @@ impl Kept {
 
     /// Puts the states of a checkpoint on the device.
     pub(crate) fn restore(&self, session: &mut Session, from: &Checkpoint) -> Result<(), CheckpointError> {
-        let opened = |path: &Path| {
-            Weights::open(path)
-                .map_err(|source| CheckpointError::Weights { path: from.path.clone(), source: Box::new(source) })
-        };
-        let (model, optimizer) = (opened(&from.path)?, opened(&from.path.join(OPTIMIZER))?);
+        let [model, optimizer] = from.tensors()?;
         let mut faults = Vec::new();
         let states = self.states.iter().map(|name| (if is_factor(name) { &optimizer } else { &model }, name));
         let all = states.chain(self.optimizer.iter().map(|name| (&optimizer, name)));

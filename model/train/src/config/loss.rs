@@ -125,6 +125,19 @@ impl Default for ObjectiveConfig {
 }
 
 impl ObjectiveConfig {
+    /// Factors on the terms there are, and how far views move, each with its key.
+    pub(super) fn factors(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let factors = [
+            ("objective.cross_entropy", Some(self.cross_entropy)),
+            ("objective.masked.weight", self.masked.as_ref().map(|masked| masked.weight)),
+            ("objective.reconstruction.weight", self.reconstruction.as_ref().map(|prediction| prediction.weight)),
+            ("objective.contrast.weight", self.contrast.as_ref().map(|views| views.weight)),
+            ("objective.contrast.shift", self.contrast.as_ref().map(|views| views.shift)),
+            ("objective.distillation.weight", self.distillation.as_ref().map(|teacher| teacher.weight)),
+        ];
+        factors.into_iter().filter_map(|(key, value)| Some((key, value?)))
+    }
+
     /// As graphs take it.
     pub fn objective(&self) -> Objective {
         Objective {
