@@ -31,12 +31,11 @@ __device__ __forceinline__ Point point_of_all(const Args& a, idx b, idx i) {
     return {p[0], p[1], p[2]};
 }
 
-// The chosen points on their way out: a thread keeps one of THREADS, then all are written together.
-template <int THREADS>
+// The chosen points on their way out: of the first warp a lane keeps one of 32, then all are written together.
 __device__ __forceinline__ void put_chosen(int* out, int s, int n, int chosen, int& kept) {
-    const int tid = thread_index(), at = s % THREADS;
+    const int tid = thread_index(), at = s % 32;
     if (at == tid) kept = chosen;
-    if ((at == THREADS - 1 || s == n - 1) && tid <= at) out[s - at + tid] = kept;
+    if ((at == 31 || s == n - 1) && tid <= at) out[s - at + tid] = kept;
 }
 
 __device__ __forceinline__ float squared_distance(const Point& p, const Point& q) {

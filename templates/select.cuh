@@ -15,13 +15,14 @@ __device__ __forceinline__ u64 wide_rank_of(long long x) { return (u64)x ^ 0x800
 
 __device__ __forceinline__ u64 with_index(u32 rank, idx i) { return (u64)rank << 32 | (u32)i; }
 
-// Sorts list[0 .. length), a power of two up to MOST, by all THREADS threads of the block (bitonic sort: Batcher 1968).
+// Sorts list[0 .. length), a power of two from 2 to MOST, by all THREADS threads of the block (bitonic sort: Batcher 1968).
 // Two sorted halves are merged by exchanging with the mirror image first, so that every comparison asks for the same order.
 // The block has synchronised since the list was written; what is read after is sorted. One stage is all the code there is.
 template <int THREADS, int MOST>
 __device__ __forceinline__ void sort_list(u64* list, const u32 length) {
+    u32 size = 2;
 #pragma unroll 1
-    for (u32 size = 2; size <= length; size *= 2) {
+    do {
         u32 half = size, apart = size - 1;
 #pragma unroll 1
         do {
@@ -41,7 +42,8 @@ __device__ __forceinline__ void sort_list(u64* list, const u32 length) {
             __syncthreads();
             apart = half / 2;
         } while (half > 1);
-    }
+        size *= 2;
+    } while (size <= length);
 }
 
 }  // namespace

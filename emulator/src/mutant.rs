@@ -239,7 +239,7 @@ fn changed(name: &str, root: &str, operand: usize, value: i64) -> (Fault, Vec<i6
         // One of two truths.
         "selp" | "mov" if value == 1 => (Fault::Number, vec![0]),
         // Powers of two are strides and lane distances.
-        "mov" if value > 1 && value & less == 0 => (Fault::Number, vec![half, more]),
+        "mov" if value > 1 && value & less == 0 => (Fault::Number, vec![half, more, value.wrapping_add(FAR)]),
         // Shifted out is shifted out, by one more too, so that is tried last.
         "shr" | "shl" if value > 1 => (Fault::Number, vec![less, 0, more]),
         // A field longer than what it lies in is as long.

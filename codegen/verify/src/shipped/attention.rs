@@ -42,7 +42,7 @@ pub(super) fn kernels() -> Vec<Shipped> {
         ),
         attend(f32, token, [3, 1, 40], false).alone("attention_token_f32", &few, ranges),
         attend(bf16, token, [2, 1, 160], false).alone("attention_token_bf16", &few, ranges),
-        attend(bf16, team, [4, 2, 40], false).alone("attention_team_bf16", &[[1, 1], [2, 70], [1, 600]], ranges),
+        attend(bf16, team, [4, 2, 40], false).alone("attention_team_bf16", &[[1, 1], [3, 70], [1, 600]], ranges),
         attend(f32, team, [1, 1, 64], false).alone("attention_team_f32", &[[1, 1], [3, 70], [1, 600]], ranges),
         grad("attention_grad_q_f32", (f32, By::Query)),
         grad("attention_grad_k_f32", (f32, By::Key)),
@@ -77,11 +77,7 @@ fn grad(name: &'static str, (dtype, by): (DType, By)) -> Shipped {
 fn sparse(mut call: Vec<Case>) -> Vec<Case> {
     let case = &mut call[0];
     let tokens = case.sizes[0] as usize;
-    let range = |t: usize| match t % 65 {
-        0 => (0, 190),
-        6 => (30, 30),
-        _ => (100, 101),
-    };
+    let range = |t: usize| if t % 65 == 6 { (30, 30) } else { one_of_a_tile(t as i64, 190) };
     integers(case, 4, |t| range(t).0);
     integers(case, 5, |t| range(t).1);
     for buffer in [0, 1, 2, 3, 6, 7] {
@@ -140,10 +136,10 @@ fn ranges(case: &mut Case) {
     let range = |t: usize| {
         let t = t as i64;
         match t % 7 {
-            // One token a tile sees all keys, each time at another place in it; the others one in the middle.
-            _ if tokens == 200 && t % 65 == 0 => (0, keys),
-            _ if tokens == 200 => (keys / 2, keys / 2 + 1),
+            _ if tokens == 200 => one_of_a_tile(t, keys),
             _ if tokens == 2 && keys == 1 => (t, t),
+            // Of three one is before the first key.
+            _ if tokens == 3 => [(0, keys), (-3, -4), (2, keys / 2)][t as usize],
             // Twelve see one or two each, far apart.
             _ if tokens == 12 => (t * keys / 12, t * keys / 12 + 1 + t % 2),
             3 => (keys / 2, keys / 2),
@@ -159,5 +155,16 @@ fn ranges(case: &mut Case) {
         let width = case.buffers[buffer].len() / keys as usize;
         let is_seen = |key: i64| (0..tokens as usize).any(|t| (range(t).0..range(t).1).contains(&key));
         floats(case, buffer, |at, x| if is_seen((at / width) as i64) { x } else { f64::NAN });
+    }
+}
+
+/// One token a tile sees all keys, each time at another place in it, of the first tile one their beginning and one their
+/// end; the others see one in the middle. The last tile is no whole one.
+fn one_of_a_tile(token: i64, keys: i64) -> (i64, i64) {
+    match token {
+        0 => (keys / 2, keys),
+        3 => (0, keys / 2 + 1),
+        65 | 130 | 195 => (0, keys),
+        _ => (keys / 2, keys / 2 + 1),
     }
 }

@@ -21,16 +21,19 @@ use Side::{Across, Computed, Straight};
 pub(super) fn kernels() -> Vec<Shipped> {
     let (f32, bf16) = (DType::F32, DType::BF16);
     // Sizes are rows, columns, summed. More than eight tiles of rows are two groups of them.
-    let any = [[1, 1, 1], [17, 65, 33], [65, 5, 16], [9, 70, 50], [64, 64, 3], [577, 70, 2]];
-    let odd = [[1, 1, 1], [17, 65, 33], [65, 5, 16], [9, 70, 50], [64, 64, 31], [70, 66, 131], [577, 65, 2]];
+    let any = [[1, 1, 1], [17, 65, 33], [65, 5, 16], [9, 70, 50], [64, 64, 3], [28, 5, 2], [577, 70, 2]];
+    let odd =
+        [[1, 1, 1], [17, 65, 33], [65, 5, 16], [9, 70, 50], [64, 64, 31], [70, 66, 131], [21, 5, 2], [577, 65, 2]];
     let large = [[1, 1, 1], [129, 5, 7], [30, 131, 17], [128, 128, 17], [1030, 130, 2]];
     let whole = [[8, 8, 8], [72, 16, 40], [16, 96, 104], [64, 64, 64], [72, 72, 200], [584, 72, 8]];
+    // Of kept, folded, columns, summed: segments of every remainder, one to the last row but one of a tile.
+    let ragged = [[1, 1, 1, 1], [2, 11, 3, 2], [2, 22, 3, 2], [2, 63, 3, 2], [2, 68, 3, 2]];
     let few = [[1, 1, 1], [1, 9, 1300], [3, 9, 130], [4, 5, 257]];
     let few_whole = [[1, 1, 8], [1, 5, 2312], [3, 9, 136], [4, 5, 2056]];
     vec![
         product(f32, false, [(16, 1), (90, 1), (60, 1)], [Straight; 2]).alone(
             "contract_f32_16",
-            &[[1, 1, 1], [9, 65, 33], [16, 64, 16], [16, 70, 50]],
+            &[[1, 1, 1], [9, 65, 33], [14, 5, 2], [15, 5, 2], [16, 64, 16], [16, 70, 50]],
             drawn,
         ),
         product(f32, false, [(600, 1), (90, 1), (60, 1)], [Across, Computed]).alone("contract_f32_64", &any, drawn),
@@ -46,7 +49,7 @@ pub(super) fn kernels() -> Vec<Shipped> {
         ),
         folded(f32, AccOp::Sum, [(20, 1), (150, 1), (70, 1), (40, 1)]).alone(
             "contract_fold_f32",
-            &[[1, 1, 1, 1], [3, 9, 5, 17], [2, 7, 3, 2], [2, 130, 65, 20], [19, 2, 65, 3]],
+            &[&ragged[..], &[[3, 9, 5, 17], [2, 7, 3, 2], [2, 130, 65, 20], [19, 2, 65, 3]]].concat(),
             drawn,
         ),
         folded_by(f32, AccOp::Max, 9).alone("contract_fold_9_f32", &[[1, 1, 1], [8, 66, 17], [60, 65, 3]], drawn),
@@ -64,7 +67,7 @@ pub(super) fn kernels() -> Vec<Shipped> {
         ),
         product(bf16, true, [(600, 1), (100, 1), (200, 8)], [Computed, Straight]).alone(
             "contract_bf16_computed",
-            &[[1, 1, 8], [65, 17, 40], [64, 64, 104], [66, 70, 200], [577, 70, 8]],
+            &[[1, 1, 8], [65, 17, 40], [21, 5, 8], [64, 64, 104], [66, 70, 200], [577, 70, 8]],
             drawn,
         ),
         product(bf16, true, [(9000, 8), (2000, 8), (200, 8)], [Straight, Across]).alone(
@@ -77,9 +80,9 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &[[8, 8, 8], [72, 16, 968], [72, 72, 4096]],
             drawn,
         ),
-        folded(bf16, AccOp::Max, [(20, 1), (150, 1), (70, 1), (40, 1)]).alone(
+        folded(bf16, AccOp::Max, [(20, 1), (150, 1), (70, 1), (110, 1)]).alone(
             "contract_fold_bf16",
-            &[[1, 1, 1, 1], [3, 9, 5, 17], [2, 130, 65, 40], [19, 2, 65, 3]],
+            &[&ragged[..], &[[3, 9, 5, 17], [2, 130, 65, 101], [19, 2, 65, 3], [1, 63, 66, 29]]].concat(),
             drawn,
         ),
         folded_by(bf16, AccOp::Sum, 81).alone(

@@ -15,11 +15,11 @@ pub(super) fn kernels() -> Vec<Shipped> {
         farthest(60).alone("fps_warp", &[[1, 1], [37, 9], [60, 60], [60, 50]], cloud),
         farthest(500).alone(
             "fps_block",
-            &[[1, 1], [37, 9], [170, 20], [300, 9], [430, 9], [500, 60], [500, 50], [500, 140]],
+            &[[1, 1], [37, 9], [170, 20], [301, 50], [311, 50], [429, 50], [439, 50], [500, 60], [500, 50]],
             cloud,
         ),
         farthest(8192).alone("fps_registers", &[[1, 1], [37, 9], [1100, 12], [7900, 6], [8192, 50]], cloud),
-        farthest(9000).alone("fps_shared", &[[1, 1], [37, 9], [700, 12], [3500, 50], [9000, 50], [600, 520]], cloud),
+        farthest(9000).alone("fps_shared", &[[1, 1], [37, 9], [700, 12], [3500, 50], [9000, 50]], cloud),
         farthest(60_000).alone("fps_recompute", &[[1, 1], [37, 9], [700, 12], [3000, 6], [700, 50]], cloud),
         nearest(300, 40).alone("knn_registers", &near, lattice),
         nearest(2000, 500).alone("knn_stream", &[[1, 1], [90, 7], [600, 150], [1200, 450]], lattice),
@@ -79,16 +79,17 @@ fn lattice(case: &mut Case) {
     }
 }
 
-/// A lattice; or, where 50 are chosen, points near the middle and 48 far out, one beyond the other along an axis each, so
-/// that every chosen one is another thread's and each of its coordinates decides.
+/// A lattice; or, where 50 are chosen, points near the middle and 49 far out, one beyond the other along an axis each, so
+/// that every chosen one is another thread's and each of its coordinates decides. The last point is among them.
 fn cloud(case: &mut Case) {
     let [n, 50] = case.sizes[..] else { return lattice(case) };
     let n = n as usize;
     floats(case, 0, |_, x| x * 0.01);
-    for (far, axis) in (0..48).zip((0..3).flat_map(|axis| [axis; 16])) {
-        // Of 16 points of each of 16 warps of 512 threads.
-        let (point, warp) = (far % 16, (far + 5 * axis) % 16);
-        let at = (point * 512 + warp * 32 + far * 7 % 32) % n;
+    for far in 0..49 {
+        // Of 16 points of each of 16 warps of 512 threads, each of three lanes a third of a warp apart.
+        let axis = (far / 16).min(2);
+        let (point, warp, lane) = (far % 16, (far + 5 * axis) % 16, (far * 7 + 5 * axis) % 32);
+        let at = if far == 48 { n - 1 } else { (point * 512 + warp * 32 + lane) % n };
         floats(case, 0, |i, x| if i % (3 * n) == 3 * at + axis { (2 + far) as f64 } else { x });
     }
 }

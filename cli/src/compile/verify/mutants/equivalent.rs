@@ -38,20 +38,41 @@ const SHARE: &str =
     "how much each block of a team takes: any share that covers all elements is right, the last takes what is left";
 const ONE_ROW_TILE: &str = "the place of the second tile of rows, of which there is one";
 
+const WHOLE_ITEM: &str =
+    "a quotient that is multiplied by its divisor and added to its remainder, which gives what was divided";
+const NEGATIVE: &str = "how a negative number of keys is rounded, which a comparison before it rules out";
 const BEYOND: &str = "where a range begins or ends before the first key, which has no meaning in a derivative";
 const LATER: &str =
     "the index of an element that ties with an earlier one of its thread, and loses by any index beyond that";
+/// Kernels whose blocks work in teams.
+const TEAMS: &[&str] = &["reduce_team", "reduce_column_team", "attention_team", "contract_team"];
 /// Kernels of at most sixteen rows.
 const ONE_TILE: &[&str] = &["contract_f32_16", "contract_bf16_16"];
 
 /// All reasons.
 const ROWS: &[Row] = &[
-    row(&["reduce_team", "attention_team"], (Fault::Order, 1), ("membar.gl", "membar.gl"), FENCE),
+    row(TEAMS, (Fault::Order, 1), ("membar.gl", "membar.gl"), FENCE),
     row(
         &["fps_recompute"],
         (Fault::Offset, 1),
         ("st.shared.f32 [%+12], %", "12"),
         "a coordinate of a warp's best, which only the templates that hold points read",
+    ),
+    row(&["attention_token_f32"], (Fault::Number, 1), ("mul.wide.u32 %, %, -1431655765", "-1431655765"), WHOLE_ITEM),
+    row(&["attention_token_f32"], (Fault::Number, 1), ("shr.u64 %, %, 33", "33"), WHOLE_ITEM),
+    row(
+        &["attention_team"],
+        (Fault::Number, 1),
+        ("mov.u32 %, 0", "0"),
+        "how many keys a block takes of a token that sees none: they begin where the token's end, or beyond",
+    ),
+    row(&["attention_team"], (Fault::Number, 1), ("shr.s32 %, %, 31", "31"), NEGATIVE),
+    row(&["attention_team"], (Fault::Number, 1), ("shr.u32 %, %, 28", "28"), NEGATIVE),
+    row(
+        &["attention_bf16_160"],
+        (Fault::Mask, 1),
+        ("and.b32 %, %, 31", "31"),
+        "which lanes of the one warp that gets there write what all of them know",
     ),
     row(&["attention_grad"], (Fault::Number, 2), ("selp.b32 %, 0, %, %", "0"), BEYOND),
     row(&["reduce_column"], (Fault::Number, 2), ("add.s32 %, %, 16", "16"), LATER),
