@@ -54,9 +54,9 @@ pub(super) fn kernels() -> Vec<Shipped> {
         ),
         folded_by(f32, AccOp::Max, 9).alone("contract_fold_9_f32", &[[1, 1, 1], [8, 66, 17], [60, 65, 3]], drawn),
         product(bf16, true, [(600, 1), (90, 1), (200, 1)], [Computed, Across]).alone("contract_bf16_odd", &odd, drawn),
-        product(bf16, true, [(16, 8), (200, 8), (600, 8)], [Straight; 2]).alone(
+        product(bf16, true, [(16, 1), (200, 8), (600, 8)], [Straight; 2]).alone(
             "contract_bf16_16",
-            &[[8, 8, 8], [16, 64, 64], [16, 72, 264], [8, 72, 328]],
+            &[[8, 8, 8], [11, 8, 8], [14, 8, 8], [16, 64, 64], [16, 72, 264], [8, 72, 328]],
             drawn,
         ),
         product(bf16, true, [(600, 8), (100, 8), (200, 8)], [Straight; 2]).alone("contract_bf16_64", &whole, drawn),
@@ -70,9 +70,9 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &[[1, 1, 8], [65, 17, 40], [21, 5, 8], [64, 64, 104], [66, 70, 200], [577, 70, 8]],
             drawn,
         ),
-        product(bf16, true, [(9000, 8), (2000, 8), (200, 8)], [Straight, Across]).alone(
+        product(bf16, true, [(9000, 1), (2000, 8), (200, 8)], [Straight, Across]).alone(
             "contract_bf16_128",
-            &[[8, 8, 8], [136, 16, 72], [24, 136, 136], [128, 128, 32], [136, 136, 200], [1032, 136, 8]],
+            &[[9, 8, 8], [21, 8, 8], [136, 16, 72], [24, 136, 136], [128, 128, 32], [136, 136, 200], [1032, 136, 8]],
             drawn,
         ),
         product(bf16, true, [(72, 8), (72, 8), (4096, 8)], [Across; 2]).alone(
