@@ -142,7 +142,7 @@ def verify_bundle(place: Place, sizes: Sizes, path: pathlib.Path) -> Step:
     command = (str(place.bin / "enel-compile"), "verify", str(path), "--cases", str(sizes.bundle_cases))
     command += ("--work", str(sizes.bundle_work), "--device", place.device, "--json")
     # No compiler can be found by it, so what runs is what was carried.
-    return Step(f"carried {path.stem}", command, 60, read_proofs, variables=(("ENEL_NVRTC", "/nowhere"),))
+    return Step(f"carried {path.stem}", command, 120, read_proofs, variables=(("ENEL_NVRTC", "/nowhere"),))
 
 
 def golden(place: Place, sizes: Sizes, glob: str) -> Step:
