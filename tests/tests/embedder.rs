@@ -51,14 +51,15 @@ fn linear_before_gather_halves_the_embedder() {
 }
 
 #[test]
-fn decode_takes_at_most_eight_launches_per_layer() {
+fn decode_takes_at_most_nine_launches_per_layer() {
     let config_7b = EnelConfig::preset("enel-7b").unwrap().llama;
     let layers = config_7b.num_hidden_layers;
     let graph = decode_graph(&config_7b, &Bounds::default()).unwrap();
     let compiled = compile(&[&graph], &config(&[])).unwrap();
     checked(&compiled);
     let launches = compiled.plans[0].steps.len();
-    assert!(launches <= 8 * layers + 6, "{launches} launches for {layers} layers");
+    // Norm, qkv, cache, attention, output, norm, gate and up, their product, down.
+    assert!(launches <= 9 * layers + 6, "{launches} launches for {layers} layers");
 }
 
 #[test]

@@ -34,16 +34,17 @@ pub(crate) fn run(cases: &[&Case], compiler: &Compiler, seed: u64) -> Result<Vec
     let mut memory = Memory::new();
     let mut args = Vec::new();
     let mut addresses = Vec::new();
+    let mut contents = Vec::new();
     for case in cases {
         for (role, data) in case.desc.buffers.iter().zip(&case.buffers) {
             let bytes = data.to_bytes();
             let address = memory.alloc(bytes.len()).map_err(|e| e.to_string())?;
-            // What a kernel writes it does not read; the emulator reports it if it does.
-            if role.access != Access::Write {
-                memory.write(address, &bytes).map_err(|e| e.to_string())?;
-            }
             args.push(Arg::U64(address));
             addresses.push((address, bytes.len()));
+            // What a kernel writes it does not read; the emulator reports it if it does.
+            if role.access != Access::Write {
+                contents.push((address, bytes));
+            }
         }
     }
     let sizes: Vec<i64> = cases.iter().flat_map(|case| &case.sizes).copied().collect();
@@ -65,6 +66,9 @@ pub(crate) fn run(cases: &[&Case], compiler: &Compiler, seed: u64) -> Result<Vec
     let options = Options { seed, threads: 1, ..Options::default() };
     // A launch with scratch memory leaves it fit for the next.
     for _ in 0..if scratch_bytes > 0 { 2 } else { 1 } {
+        for (address, bytes) in &contents {
+            memory.write(*address, bytes).map_err(|e| e.to_string())?;
+        }
         enel_emulator::launch(&module, &mut memory, &call, &options).map_err(|e| format!("{e}\n{source}"))?;
     }
     let mut addresses = addresses.into_iter();

@@ -42,9 +42,9 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &large,
             drawn,
         ),
-        product(f32, false, [(70, 1), (70, 1), (1500, 1)], [Straight, Across]).alone(
+        product(f32, false, [(70, 1), (70, 1), (800, 1)], [Straight, Across]).alone(
             "contract_team_f32",
-            &[[1, 1, 1], [9, 70, 300], [65, 66, 1500]],
+            &[[1, 1, 1], [9, 70, 100], [33, 5, 790]],
             drawn,
         ),
         folded(f32, AccOp::Sum, [(20, 1), (150, 1), (70, 1), (40, 1)]).alone(
@@ -54,7 +54,7 @@ pub(super) fn kernels() -> Vec<Shipped> {
         ),
         folded_by(f32, AccOp::Max, 9).alone("contract_fold_9_f32", &[[1, 1, 1], [8, 66, 17], [60, 65, 3]], drawn),
         product(bf16, true, [(600, 1), (90, 1), (200, 1)], [Computed, Across]).alone("contract_bf16_odd", &odd, drawn),
-        product(bf16, true, [(16, 1), (200, 8), (600, 8)], [Straight; 2]).alone(
+        product(bf16, true, [(16, 1), (200, 8), (500, 8)], [Straight; 2]).alone(
             "contract_bf16_16",
             &[[8, 8, 8], [11, 8, 8], [14, 8, 8], [16, 64, 64], [16, 72, 264], [8, 72, 328]],
             drawn,
@@ -75,9 +75,9 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &[[9, 8, 8], [21, 8, 8], [136, 16, 72], [24, 136, 136], [128, 128, 32], [136, 136, 200], [1032, 136, 8]],
             drawn,
         ),
-        product(bf16, true, [(72, 8), (72, 8), (4096, 8)], [Across; 2]).alone(
+        product(bf16, true, [(72, 8), (72, 8), (800, 8)], [Across; 2]).alone(
             "contract_team_bf16",
-            &[[8, 8, 8], [72, 16, 968], [72, 72, 4096]],
+            &[[8, 8, 8], [72, 16, 104], [24, 72, 776]],
             drawn,
         ),
         folded(bf16, AccOp::Max, [(20, 1), (150, 1), (70, 1), (110, 1)]).alone(
