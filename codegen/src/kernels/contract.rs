@@ -164,15 +164,15 @@ struct Sizes {
 
 /// Rows of a usual call: what is not fixed can be very large, and seldom is.
 fn usual_rows(desc: &Desc, body: &ContractBody) -> Result<i64, EmitError> {
-    let fixed = body.rows.iter().filter_map(|&extent| size_const(&[extent])).product();
-    Ok(size_max(desc, &body.rows)?.min(i64::max(fixed, USUAL_ROWS)))
+    let fixed = body.rows.iter().filter_map(|&extent| size_const(&[extent])).fold(1, i64::saturating_mul);
+    Ok(size_max(desc, &body.rows)?.min(fixed.max(USUAL_ROWS)))
 }
 
 impl Sizes {
     /// Tiles of the results, of as many rows.
     fn tiles_of(&self, rows: i64, bm: i64, bn: i64) -> i64 {
-        let (down, across) = ((rows + bm - 1) / bm, (self.cols + bn - 1) / bn);
-        self.batch.saturating_mul(down).saturating_mul(across)
+        let of = |n: i64, size: i64| (n as u64).div_ceil(size as u64) as i64;
+        self.batch.saturating_mul(of(rows, bm)).saturating_mul(of(self.cols, bn))
     }
 
     /// Most tiles of the results.
@@ -190,7 +190,7 @@ impl Sizes {
     /// Blocks that share a tile.
     fn team(&self, bm: i64, bn: i64) -> i64 {
         let tiles = self.tiles(bm, bn);
-        if self.folds || tiles == 0 || 2 * tiles > FULL_CARD {
+        if self.folds || tiles == 0 || tiles > FULL_CARD / 2 {
             return 1;
         }
         (2 * FULL_CARD / tiles).min(self.summed / STRETCH).max(1)

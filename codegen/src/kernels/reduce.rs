@@ -43,7 +43,7 @@ pub(crate) fn render(desc: &Desc, body: &ReduceBody) -> Result<Text, EmitError> 
         let most = (32 * 1024 / (32 * state_bytes.max(1))).clamp(1, 16);
         let wanted = if n_outer >= 1 << 16 || n_inner <= 32 { 4 } else { 16 };
         let warps = i64::min(wanted, 1 << most.ilog2());
-        let columns = (n_outer + 31) / 32;
+        let columns = (n_outer as u64).div_ceil(32) as i64;
         let team = (LARGEST_TEAM / columns).min(n_inner / (warps * LEAST_EACH));
         let mut plan = LaunchPlan {
             config: config(&[("warps", warps)]),
