@@ -104,7 +104,7 @@ pub(super) fn kernels() -> Vec<Shipped> {
         ),
         product(bf16, true, [(8, 1), (40_000, 1), (600, 8)], [Computed, Straight]).alone(
             "contract_eight_bf16",
-            &[[1, 1, 8], [8, 33, 264], [5, 17, 512]],
+            &[[1, 1, 8], [1, 17, 600], [8, 33, 264], [5, 17, 512]],
             drawn,
         ),
     ]

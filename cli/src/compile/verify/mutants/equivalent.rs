@@ -44,6 +44,9 @@ const NEGATIVE: &str = "how a negative number of keys is rounded, which a compar
 const BEYOND: &str = "where a range begins or ends before the first key, which has no meaning in a derivative";
 const LATER: &str =
     "the index of an element that ties with an earlier one of its thread, and loses by any index beyond that";
+const ALONE: &str = "whether a single row is worked on by itself, which adds the same products in the same order";
+const AHEAD: &str =
+    "whether a round is one of several together or of those left, which add the same products in the same order";
 /// Kernels whose blocks work in teams.
 const TEAMS: &[&str] = &["reduce_team", "reduce_column_team", "attention_team", "contract_team"];
 /// Kernels of at most sixteen rows.
@@ -52,6 +55,10 @@ const ONE_TILE: &[&str] = &["contract_f32_16", "contract_bf16_16"];
 /// All reasons.
 const ROWS: &[Row] = &[
     row(TEAMS, (Fault::Order, 1), ("membar.gl", "membar.gl"), FENCE),
+    row(&["contract_few", "contract_eight"], (Fault::Bound, 1), ("setp.eq.s32 %, %, 1", "1"), ALONE),
+    row(&["contract_few_f32", "contract_one_f32"], (Fault::Mask, 1), ("or.b32 %, %, 384", "384"), AHEAD),
+    row(&["contract_few_bf16"], (Fault::Mask, 1), ("or.b32 %, %, 768", "768"), AHEAD),
+    row(&["contract_eight_bf16"], (Fault::Mask, 1), ("or.b32 %, %, 256", "256"), AHEAD),
     row(
         &["fps_recompute"],
         (Fault::Offset, 1),
