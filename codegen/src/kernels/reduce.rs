@@ -59,7 +59,6 @@ pub(crate) fn render(desc: &Desc, body: &ReduceBody) -> Result<Text, EmitError> 
             return unit.finish("reduce_column.cu.tera", plan);
         }
         let counter_bytes = counter_bytes(columns);
-        let state_bytes = (body.accs.len() as i64) * STATE_BYTES;
         let numbers =
             [("warps", warps), ("team", team), ("counter_bytes", counter_bytes), ("state_bytes", state_bytes)];
         plan.config = config(&numbers);
