@@ -7,6 +7,11 @@ static_assert(THREADS % BN == 0, "a thread stays in its column");
 // Threads of a column; they share the rows of each segment where segments cannot be dealt to them.
 constexpr int LANES = THREADS / BN;
 constexpr bool SPLIT = SEGMENTS % LANES != 0;
+// Rows of a segment in one tile, at most, and how far apart those of a thread lie.
+constexpr int ROWS = {{ segment_rows }}, STEP = SPLIT ? LANES : 1;
+
+// The segment of an accumulator; a thread's are all of its column.
+__device__ __forceinline__ int segment_of(int slot) { return SEGMENTS == 1 ? 0 : slot / BN; }
 
 {% include "entry.cuh" %}
     extern __shared__ float4 smem[];
@@ -28,27 +33,28 @@ constexpr bool SPLIT = SEGMENTS % LANES != 0;
         const int rows = (int)(length - done < BM ? length - done : BM);
         for (int s = SPLIT ? 0 : tid / BN; s < SEGMENTS; s += SPLIT ? 1 : LANES) {
             if (column >= n_cols || kept0 + s >= n_kept) break;
-            for (int r = SPLIT ? tid / BN : 0; r < rows; r += SPLIT ? LANES : 1) {
+            const auto fold_row = [&](int r) {
                 float& x = stage[(s * (int)length + r) * PITCH + tid % BN];
                 x = folded_value(a, place.batch, kept0 + s, done + r, column, x);
+            };
+            const int first = SPLIT ? tid / BN : 0;
+            if constexpr (ONE_TILE) {
+                // Whole segments: every thread has a row in all rounds but the last.
+#pragma unroll 4
+                for (int e = 0; e < ROWS / STEP; ++e) fold_row(e * STEP + first);
+                if (first < ROWS % STEP) fold_row(ROWS / STEP * STEP + first);
+            } else {
+#pragma unroll 4
+                for (int r = first; r < BM && r < rows; r += STEP) fold_row(r);
             }
         }
         __syncthreads();
 #pragma unroll
         for (int p = 0; p < FOLDS; ++p) {
-            const int slot = tid + p * THREADS, column = slot % BN;
-            if (slot >= SEGMENTS * BN || n0 + column >= n_cols) continue;
-            const idx from = begin + slot / BN * length, to = from + length;
-            if (ONE_TILE) {
-                // A tile holds whole segments, the last one perhaps fewer than it could.
-                const int row = slot / BN * (int)length;
-                for (int r = 0; from < end && r < (int)length; ++r) folded[p].add(stage[(row + r) * PITCH + column], 0);
-            } else {
-                const idx first = from > m0 ? from : m0;
-                const idx tile_end = m0 + BM < end ? m0 + BM : end;
-                const idx last = to < tile_end ? to : tile_end;
-                for (idx m = first; m < last; ++m) folded[p].add(stage[(int)(m - m0) * PITCH + column], 0);
-            }
+            const int slot = tid + p * THREADS, segment = segment_of(slot);
+            if (slot >= SEGMENTS * BN || column >= n_cols || kept0 + segment >= n_kept) continue;
+            const float* x = stage + segment * (int)length * PITCH + tid % BN;
+            for (int r = 0; r < rows; ++r) folded[p].add(x[r * PITCH], 0);
         }
         if (ONE_TILE) break;
         // The next tile's operands overwrite stage.
@@ -57,7 +63,8 @@ constexpr bool SPLIT = SEGMENTS % LANES != 0;
 #pragma unroll
     for (int p = 0; p < FOLDS; ++p) {
         const int slot = tid + p * THREADS;
-        const idx kept = kept0 + slot / BN, n = n0 + slot % BN;
-        if (slot < SEGMENTS * BN && kept < n_kept && n < n_cols) result(a, place.batch, kept, n, folded[p].result());
+        const idx kept = kept0 + segment_of(slot);
+        if (slot < SEGMENTS * BN && kept < n_kept && column < n_cols)
+            result(a, place.batch, kept, column, folded[p].result());
     }
 }

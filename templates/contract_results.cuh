@@ -8,12 +8,16 @@ __device__ __forceinline__ void store_results(const Args& a, const float* stage,
     // columns, whole sectors of either width.
     constexpr bool ALONG_ROWS = {{ results_along_rows }};
     constexpr int ACROSS = ALONG_ROWS ? THREADS / 16 : BN, DOWN = THREADS / ACROSS;
-    static_assert(ACROSS * DOWN == THREADS, "every thread has a column");
+    static_assert(ACROSS * DOWN == THREADS && BM % DOWN == 0, "every thread has a column, and a row in each round");
     const int tid = thread_index();
     const int rows = (int)(n_rows - m0 < BM ? n_rows - m0 : BM), columns = (int)(n_cols - n0 < BN ? n_cols - n0 : BN);
     for (int c = ALONG_ROWS ? tid / DOWN : tid % ACROSS; c < columns; c += ACROSS)
-        for (int r = ALONG_ROWS ? tid % DOWN : tid / ACROSS; r < rows; r += DOWN)
+#pragma unroll 4
+        for (int e = 0; e < BM / DOWN; ++e) {
+            const int r = e * DOWN + (ALONG_ROWS ? tid % DOWN : tid / ACROSS);
+            if (r >= rows) break;
             result(a, b, m0 + r, n0 + c, stage[r * PITCH + c]);
+        }
 }
 
 }  // namespace

@@ -54,18 +54,23 @@ __device__ __forceinline__ int best_of_lanes(float d, int at) {
 __device__ __forceinline__ Best nothing_yet(int at, Point p) { return {-1.0f, at, p}; }
 
 // The block's best, known to all threads. `slots` has two rows that take turns, so one barrier a call suffices: a row
-// is written again only after the barrier of the call between.
+// is written again only after the barrier of the call between. A warp by itself needs neither.
 template <int WARPS>
-__device__ __forceinline__ Best block_best(Best best, Best (*slots)[WARPS], int turn) {
-    const int lane = thread_index() % 32, warp = thread_index() / 32;
-    if (best.at == best_of_lanes(best.d, best.at)) slots[turn][warp] = best;
-    __syncthreads();
-    // Lanes beyond the warps repeat the last one.
-    const Best& own = slots[turn][lane < WARPS ? lane : WARPS - 1];
-    const int at = best_of_lanes(own.d, own.at);
-    const u32 holders = __ballot_sync(0xffffffffu, own.at == at);
-    best = slots[turn][__ffs(holders) - 1];
-    return best;
+__device__ __forceinline__ Best block_best(const Best& best, Best (*slots)[WARPS], int turn) {
+    const int first = best_of_lanes(best.d, best.at);
+    if constexpr (WARPS == 1) {
+        const int holder = __ffs(__ballot_sync(0xffffffffu, best.at == first)) - 1;
+        const auto of_holder = [&](float x) { return __shfl_sync(0xffffffffu, x, holder); };
+        return {best.d, first, {of_holder(best.p.x), of_holder(best.p.y), of_holder(best.p.z)}};
+    } else {
+        const int lane = thread_index() % 32, warp = thread_index() / 32;
+        if (best.at == first) slots[turn][warp] = best;
+        __syncthreads();
+        // Lanes beyond the warps repeat the last one.
+        const Best& own = slots[turn][lane < WARPS ? lane : WARPS - 1];
+        const int at = best_of_lanes(own.d, own.at);
+        return slots[turn][__ffs(__ballot_sync(0xffffffffu, own.at == at)) - 1];
+    }
 }
 
 }  // namespace

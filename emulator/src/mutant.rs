@@ -1,9 +1,12 @@
 //! What may be wrong with a kernel? Its text with one fault: an instruction that orders is gone, or a whole number differs.
 //!
 //! Law: every instruction of a class and every number gives exactly one mutant, in the order of the text, and lines keep
-//! their numbers. A number takes a few other values in turn, since the next one may mean the same. Whether a mutant is caught is for its caller to see: who plants faults in a kernel learns which of them
-//! the checks and the cases at hand would miss.
+//! their numbers. Only arithmetic whose result nothing reads, which compilers leave behind, gives none: there is nothing it
+//! could get wrong. A number takes a few other values in turn, since the next one may mean the same. Whether a mutant is
+//! caught is for its caller to see: who plants faults in a kernel learns which of them the checks and the cases at hand
+//! would miss.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::error::ParseError;
@@ -93,6 +96,20 @@ impl std::fmt::Display for Mutant {
 /// [`ParseError`]: the text cannot be cut into tokens.
 pub fn mutants(ptx: &str) -> Result<Vec<Mutant>, ParseError> {
     let tokens = tokenize(ptx)?;
+    let all = instructions(ptx, &tokens);
+    let unread = unread(&all);
+    let mut found = Vec::new();
+    for (_, instruction) in all.iter().enumerate().filter(|(at, _)| !unread.contains(at)) {
+        if instruction.orders() {
+            found.push(instruction.without());
+        }
+        instruction.numbers(&mut found);
+    }
+    Ok(found)
+}
+
+/// All instructions of all functions; directives are none.
+fn instructions<'a>(ptx: &'a str, tokens: &'a [Located<'a>]) -> Vec<Instruction<'a>> {
     let mut found = Vec::new();
     let (mut at, mut depth) = (0, 0);
     while let Some(first) = tokens.get(at) {
@@ -106,28 +123,52 @@ pub fn mutants(ptx: &str) -> Result<Vec<Mutant>, ParseError> {
             _ => {
                 let length = tokens[at..].iter().position(|t| t.token == Token::Punct(b';'));
                 let end = length.map_or(tokens.len(), |n| at + n);
-                statement(ptx, &tokens[at..end], &mut found);
+                found.extend(instruction(ptx, &tokens[at..end]));
                 at = end + 1;
             }
         }
     }
-    Ok(found)
+    found
 }
 
-/// Mutants of one instruction; directives have none.
-fn statement(ptx: &str, tokens: &[Located<'_>], found: &mut Vec<Mutant>) {
+fn instruction<'a>(ptx: &'a str, tokens: &'a [Located<'a>]) -> Option<Instruction<'a>> {
     let opcode = tokens.iter().position(|t| matches!(t.token, Token::Word(_)) && !ptx[t.start..].starts_with('%'));
-    let Some(opcode) = opcode.filter(|&at| at == 0 || tokens[0].token == Token::Punct(b'@')) else { return };
-    let Token::Word(name) = tokens[opcode].token else { return };
-    if name.starts_with('.') {
-        return;
+    let opcode = opcode.filter(|&at| at == 0 || tokens[0].token == Token::Punct(b'@'))?;
+    match tokens[opcode].token {
+        Token::Word(name) if !name.starts_with('.') => {
+            Some(Instruction { ptx, tokens, name, operands: &tokens[opcode + 1..] })
+        }
+        _ => None,
     }
-    let instruction = Instruction { ptx, tokens, name, operands: &tokens[opcode + 1..] };
-    if instruction.orders() {
-        found.push(instruction.without());
-    }
-    instruction.numbers(found);
 }
+
+/// Arithmetic whose result nothing reads, or only such arithmetic.
+fn unread(all: &[Instruction<'_>]) -> HashSet<usize> {
+    let mut unread = HashSet::new();
+    // What stands once in a text, where it is written, is not read. Names of other functions count too: never too few.
+    let mut uses: HashMap<&str, usize> = HashMap::new();
+    for name in all.iter().flat_map(Instruction::registers) {
+        *uses.entry(name).or_default() += 1;
+    }
+    loop {
+        let is_new = |at: &usize| !unread.contains(at);
+        let more = all.iter().enumerate().filter(|(_, i)| i.result().is_some_and(|name| uses.get(name) == Some(&1)));
+        let more: Vec<usize> = more.map(|(at, _)| at).filter(is_new).collect();
+        if more.is_empty() {
+            return unread;
+        }
+        for name in more.iter().flat_map(|&at| all[at].registers()) {
+            uses.entry(name).and_modify(|n| *n -= 1);
+        }
+        unread.extend(more);
+    }
+}
+
+/// Instructions that write a register and do nothing else.
+const ARITHMETIC: [&str; 22] = [
+    "add", "sub", "mul", "mad", "fma", "neg", "min", "max", "and", "or", "xor", "not", "lop3", "shl", "shr", "shf",
+    "bfe", "bfi", "prmt", "mov", "cvt", "selp",
+];
 
 struct Instruction<'a> {
     ptx: &'a str,
@@ -138,7 +179,29 @@ struct Instruction<'a> {
     operands: &'a [Located<'a>],
 }
 
-impl Instruction<'_> {
+impl<'a> Instruction<'a> {
+    /// Registers it names, as often as it does.
+    fn registers(&self) -> impl Iterator<Item = &'a str> {
+        self.tokens.iter().filter_map(|t| match t.token {
+            Token::Word(name) if name.starts_with('%') => Some(name),
+            _ => None,
+        })
+    }
+
+    /// The one register that it writes, where it does nothing else.
+    fn result(&self) -> Option<&'a str> {
+        let root = self.name.split('.').next().unwrap_or_default();
+        let is_arithmetic = ARITHMETIC.contains(&root);
+        match self.operands {
+            [Located { token: Token::Word(name), .. }, Located { token: Token::Punct(b','), .. }, ..]
+                if is_arithmetic =>
+            {
+                Some(name)
+            }
+            _ => None,
+        }
+    }
+
     fn mutant(&self, fault: Fault, place: Range<usize>, forms: Vec<String>) -> Mutant {
         let (start, end) = (self.tokens[0].start, self.tokens[self.tokens.len() - 1].end);
         let was = self.ptx[start..end].split_whitespace().collect::<Vec<_>>().join(" ");
@@ -301,6 +364,14 @@ mbarrier.try_wait.parity.shared.b64 %p1, [%r1], 1;
             "PTX line 20, number: `mbarrier.try_wait.parity.shared.b64 %p1, [%r1], 1` with 1 as 0",
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_nothing_reads_has_no_mutants() {
+        let text = ".visible .entry k()\n{\n.reg .b32 %r<5>;\nadd.s32 %r1, %r0, 256;\nshr.u32 %r2, %r1, 4;\n\
+            add.s32 %r3, %r0, 7;\nst.shared.u32 [%r0], %r3;\nshfl.sync.idx.b32 %r4, %r0, 1, 31, -1;\n}\n";
+        let lines: Vec<u32> = mutants(text).unwrap().iter().map(|mutant| mutant.line).collect();
+        assert_eq!(lines, [6, 8, 8, 8], "the addition that feeds the shift alone is gone with it");
     }
 
     #[test]

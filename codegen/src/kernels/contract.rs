@@ -102,7 +102,9 @@ fn tiles(desc: &Desc, body: &ContractBody) -> Result<Text, EmitError> {
         scalar_shape(&sizes)
     };
     let segments = segments(body, folded, shape.bm);
+    let segment_rows = size_max(desc, folded)?.min(shape.bm);
     numbers.extend([("bm", shape.bm), ("bn", shape.bn), ("bk", shape.bk), ("segments", segments)]);
+    numbers.push(("segment_rows", segment_rows));
     let acc = match &body.fold {
         None => String::new(),
         Some(fold) => accumulator(fold_op(fold.op)?, Kind::Float)?.0.to_owned(),

@@ -56,6 +56,9 @@ pub struct VerifyArgs {
     /// Of the numbers of a kernel change every N-th only; what orders is always deleted.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "mutants", value_parser = clap::value_parser!(u32).range(1..))]
     pub every: u32,
+    /// Leave the PTX of each kernel in this folder: what is missed is told by its lines.
+    #[arg(long, value_name = "DIR", requires = "mutants")]
+    pub texts: Option<PathBuf>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -113,7 +116,7 @@ fn hunt(runner: &mut runner::Runner, args: &VerifyArgs) -> Result<()> {
         let of_family = shipped.descs.iter().any(|desc| names.contains(&desc.body.family()));
         of_family && (args.kernel.is_empty() || args.kernel.iter().any(|name| shipped.name.starts_with(name.as_str())))
     };
-    mutants::run(runner, chosen, effort, args.json)
+    mutants::run(runner, chosen, effort, (args.texts.as_deref(), args.json))
 }
 
 fn families(names: &[String]) -> Result<Vec<Family>> {

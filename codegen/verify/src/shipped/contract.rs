@@ -42,9 +42,9 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &large,
             drawn,
         ),
-        product(f32, false, [(70, 1), (70, 1), (800, 1)], [Straight, Across]).alone(
+        product(f32, false, [(600, 1), (70, 1), (800, 1)], [Straight, Across]).alone(
             "contract_team_f32",
-            &[[1, 1, 1], [9, 70, 100], [33, 5, 790]],
+            &[[1, 1, 1], [9, 70, 100], [33, 5, 790], [64, 64, 100], [577, 70, 2]],
             drawn,
         ),
         folded(f32, AccOp::Sum, [(20, 1), (150, 1), (70, 1), (40, 1)]).alone(
@@ -75,9 +75,9 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &[[9, 8, 8], [21, 8, 8], [136, 16, 72], [24, 136, 136], [128, 128, 32], [136, 136, 200], [1032, 136, 8]],
             drawn,
         ),
-        product(bf16, true, [(72, 8), (72, 8), (800, 8)], [Across; 2]).alone(
+        product(bf16, true, [(600, 8), (72, 8), (800, 8)], [Across; 2]).alone(
             "contract_team_bf16",
-            &[[8, 8, 8], [72, 16, 104], [24, 72, 776]],
+            &[[8, 8, 8], [72, 16, 104], [24, 72, 776], [64, 64, 136], [584, 72, 8]],
             drawn,
         ),
         folded(bf16, AccOp::Max, [(20, 1), (150, 1), (70, 1), (110, 1)]).alone(
@@ -87,7 +87,7 @@ pub(super) fn kernels() -> Vec<Shipped> {
         ),
         folded_by(bf16, AccOp::Sum, 81).alone(
             "contract_fold_81_bf16",
-            &[[1, 1, 8], [3, 66, 72], [5, 66, 200], [19, 65, 8]],
+            &[[1, 1, 8], [2, 5, 40], [3, 66, 72], [5, 66, 200], [19, 65, 8]],
             drawn,
         ),
         folded_by(bf16, AccOp::Min, 9).alone(

@@ -10,6 +10,9 @@ pub(super) fn kernels() -> Vec<Shipped> {
     let (f32, i32, i64) = (DType::F32, DType::I32, DType::I64);
     // Sizes are points and chosen ones; of elements, the kept ones, and rows.
     let near = [[1, 1], [90, 7], [128, 33], [200, 1], [256, 16], [290, 2], [290, 21], [290, 40]];
+    // The last point is each round's of 512 threads in turn, and read first, second or third by its warp.
+    let ends = (2..16).flat_map(|round| [100, 113, 123].map(|last| [512 * round + last, 4]));
+    let ends: Vec<[i64; 2]> = ends.collect();
     let few = [[1, 1, 1], [33, 30, 8], [64, 30, 8], [99, 24, 8], [100, 1, 8], [100, 7, 8], [100, 90, 16]];
     vec![
         farthest(60).alone("fps_warp", &[[1, 1], [37, 9], [60, 60], [60, 50]], cloud),
@@ -18,7 +21,7 @@ pub(super) fn kernels() -> Vec<Shipped> {
             &[[1, 1], [37, 9], [170, 20], [301, 50], [311, 50], [429, 50], [439, 50], [500, 60], [500, 50]],
             cloud,
         ),
-        farthest(8192).alone("fps_registers", &[[1, 1], [37, 9], [1100, 12], [7900, 6], [8192, 50]], cloud),
+        farthest(8192).alone("fps_registers", &[&[[1, 1], [37, 9], [1100, 12], [8192, 50]], &ends[..]].concat(), cloud),
         farthest(9000).alone("fps_shared", &[[1, 1], [37, 9], [700, 12], [3500, 50], [9000, 50]], cloud),
         farthest(60_000).alone("fps_recompute", &[[1, 1], [37, 9], [700, 12], [3000, 6], [700, 50]], cloud),
         nearest(300, 40).alone("knn_registers", &near, lattice),
@@ -80,10 +83,18 @@ fn lattice(case: &mut Case) {
 }
 
 /// A lattice; or, where 50 are chosen, points near the middle and 49 far out, one beyond the other along an axis each, so
-/// that every chosen one is another thread's and each of its coordinates decides. The last point is among them.
+/// that every chosen one is another thread's and each of its coordinates decides. The last point is among them. Where four
+/// are chosen, the last three are far out.
 fn cloud(case: &mut Case) {
-    let [n, 50] = case.sizes[..] else { return lattice(case) };
-    let n = n as usize;
+    let n = case.sizes[0] as usize;
+    if case.sizes[1] == 4 {
+        // Of the last nine coordinates the first, fifth and ninth: another one of each point.
+        let from_end = |i: usize| 3 * n - 1 - i % (3 * n);
+        return floats(case, 0, |i, x| if [0, 4, 8].contains(&from_end(i)) { 9.0 } else { x * 0.01 });
+    }
+    if case.sizes[1] != 50 {
+        return lattice(case);
+    }
     floats(case, 0, |_, x| x * 0.01);
     for far in 0..49 {
         // Of 16 points of each of 16 warps of 512 threads, each of three lanes a third of a warp apart.

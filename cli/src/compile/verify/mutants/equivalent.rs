@@ -49,6 +49,9 @@ const AHEAD: &str =
     "whether a round is one of several together or of those left, which add the same products in the same order";
 /// Kernels whose blocks work in teams.
 const TEAMS: &[&str] = &["reduce_team", "reduce_column_team", "attention_team", "contract_team"];
+const ROWS_OF_TILE: &str = "the end of a loop over all rows of a tile, which is left where its own rows end, no later";
+/// Kernels whose threads store a sixteenth of a tile's rows each.
+const SIXTEEN_ROUNDS: &[&str] = &["contract_f32_64", "contract_team_f32"];
 /// Kernels of at most sixteen rows.
 const ONE_TILE: &[&str] = &["contract_f32_16", "contract_bf16_16"];
 
@@ -57,6 +60,8 @@ const ROWS: &[Row] = &[
     row(TEAMS, (Fault::Order, 1), ("membar.gl", "membar.gl"), FENCE),
     row(&["contract_few", "contract_eight"], (Fault::Bound, 1), ("setp.eq.s32 %, %, 1", "1"), ALONE),
     row(&["contract_few_f32", "contract_one_f32"], (Fault::Mask, 1), ("or.b32 %, %, 384", "384"), AHEAD),
+    row(&["contract_few_f32"], (Fault::Number, 1), ("add.s32 %, %, 896", "896"), AHEAD),
+    row(&["contract_eight_bf16"], (Fault::Number, 1), ("add.s32 %, %, 252", "252"), AHEAD),
     row(&["contract_few_bf16"], (Fault::Mask, 1), ("or.b32 %, %, 768", "768"), AHEAD),
     row(&["contract_eight_bf16"], (Fault::Mask, 1), ("or.b32 %, %, 256", "256"), AHEAD),
     row(
@@ -106,11 +111,19 @@ const ROWS: &[Row] = &[
         ("or.b32 %, %, -125", "-125"),
         "bits that are set before: the other operand is the complement of four times a thread's number",
     ),
+    row(&["contract_bf16_16"], (Fault::Bound, 1), ("setp.lt.u32 %, %, 8", "8"), ROWS_OF_TILE),
+    row(SIXTEEN_ROUNDS, (Fault::Bound, 1), ("setp.lt.u32 %, %, 16", "16"), ROWS_OF_TILE),
     row(
-        &["contract_fold_f32"],
+        &["contract_bf16", "contract_team_bf16", "together"],
         (Fault::Bound, 1),
-        ("setp.lt.u32 %, %, 16", "16"),
-        "the end of a loop over all rows of a tile, which a segment leaves at its own count, no larger one",
+        ("setp.lt.u32 %, %, 32", "32"),
+        ROWS_OF_TILE,
+    ),
+    row(
+        &["contract_f32_128", "contract_bf16_128", "contract_fold_f32", "contract_fold_bf16"],
+        (Fault::Bound, 1),
+        ("setp.lt.u32 %, %, 64", "64"),
+        ROWS_OF_TILE,
     ),
     row(&["scatter_add"], (Fault::Number, 2), ("mov.u32 %, 0", "0"), UNTOUCHED),
     row(&["scatter_add_wide"], (Fault::Number, 3), ("mov.u64 %, 0", "0"), ABSENT),

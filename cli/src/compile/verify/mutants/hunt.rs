@@ -24,6 +24,8 @@ pub type Caught = &'static str;
 pub struct Hunt {
     /// The kernel.
     pub kernel: String,
+    /// Its text, whose lines faults name.
+    pub ptx: String,
     /// Templates of its parts.
     pub templates: Vec<&'static str>,
     /// Mutants planted, and how many there are.
@@ -120,6 +122,7 @@ pub fn hunt(shipped: &Shipped, bundle: &Bundle, templates: Vec<&'static str>, ef
     found.sort_by_key(|(mutant, ..)| all.iter().position(|m| m == *mutant));
     let mut hunt = Hunt {
         kernel: shipped.name.to_owned(),
+        ptx: ptx.to_owned(),
         templates,
         planted: (all.len(), n_all),
         caught: BTreeMap::new(),

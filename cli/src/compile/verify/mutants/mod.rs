@@ -7,19 +7,35 @@ pub mod hunt;
 
 use super::runner::Runner;
 use crate::{Mistake, outln};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use enel_emulator::Fault;
 use enel_verify::{Shipped, shipped};
 use hunt::{Effort, Hunt, Missed};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 
-/// Hunts in the chosen kernels, and prints what came of it.
+/// Hunts in the chosen kernels, and prints what came of it; `texts` is where their texts are left.
 ///
 /// # Errors
-/// [`Mistake`] where a mutant is missed; kernels that do not compile or do not pass as they are.
-pub fn run(runner: &mut Runner, chosen: impl Fn(&Shipped) -> bool, effort: Effort, is_json: bool) -> Result<()> {
-    let hunts = hunts(runner, chosen, effort, |hunt| if is_json { Ok(()) } else { show(hunt) })?;
+/// [`Mistake`] where a mutant is missed; kernels that do not compile or do not pass as they are; a folder that cannot be
+/// written.
+pub fn run(
+    runner: &mut Runner,
+    chosen: impl Fn(&Shipped) -> bool,
+    effort: Effort,
+    (texts, is_json): (Option<&Path>, bool),
+) -> Result<()> {
+    if let Some(folder) = texts {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let hunts = hunts(runner, chosen, effort, |hunt| {
+        if let Some(folder) = texts {
+            let path = folder.join(format!("{}.ptx", hunt.kernel));
+            std::fs::write(&path, &hunt.ptx).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if is_json { Ok(()) } else { show(hunt) }
+    })?;
     let is_whole = hunts.iter().all(|hunt| hunt.missed.is_empty());
     if is_json {
         let rows: Vec<Value> = hunts.iter().map(row).collect();
@@ -52,7 +68,7 @@ pub fn hunts(
 }
 
 fn show(hunt: &Hunt) -> Result<()> {
-    let Hunt { kernel, templates, planted: (n, of), caught, by_larger, equivalent, missed, seconds } = hunt;
+    let Hunt { kernel, ptx: _, templates, planted: (n, of), caught, by_larger, equivalent, missed, seconds } = hunt;
     let by = |name: &str| {
         caught.iter().filter(|((_, by), _)| (*by == "value") == (name == "value")).map(|(_, n)| n).sum::<usize>()
     };
@@ -96,7 +112,7 @@ fn total(hunts: &[Hunt]) -> Result<()> {
 }
 
 fn row(hunt: &Hunt) -> Value {
-    let Hunt { kernel, templates, planted, caught, by_larger, equivalent, missed, seconds } = hunt;
+    let Hunt { kernel, ptx: _, templates, planted, caught, by_larger, equivalent, missed, seconds } = hunt;
     let caught: Vec<Value> =
         caught.iter().map(|((fault, by), n)| json!({ "fault": fault, "by": by, "mutants": n })).collect();
     let equivalent: Vec<Value> =
