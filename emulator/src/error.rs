@@ -112,6 +112,11 @@ pub enum MemoryError {
     },
 }
 
+/// As CUDA writes places.
+fn triple([x, y, z]: [u32; 3]) -> String {
+    format!("({x}, {y}, {z})")
+}
+
 /// Where in a launch something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -340,7 +345,7 @@ pub enum LaunchError {
         detail: String,
     },
     /// Nothing can run any more.
-    #[error("kernel `{kernel}`, block {block:?}: deadlock: {}", waiting.join("; "))]
+    #[error("kernel `{kernel}`, block {}: deadlock: {}", triple(*block), waiting.join("; "))]
     Deadlock {
         /// Name of the kernel.
         kernel: String,
@@ -376,6 +381,29 @@ pub enum LaunchError {
     Race {
         /// Both of them.
         finding: Box<crate::Race>,
+    },
+    /// Registers of `wgmma` that no fence, or no wait, keeps apart from what else is done with them.
+    #[error("{place}: {detail}")]
+    Wgmma {
+        /// Where.
+        place: Box<Place>,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Shared memory of another block of the cluster, which nothing keeps from ending first.
+    #[error(
+        "{place}: {access} at shared address {address:#x} of block {}, which may have ended: no barrier of the cluster \
+         comes between this and its end", triple(*of)
+    )]
+    Ended {
+        /// Where.
+        place: Box<Place>,
+        /// What it did.
+        access: Access,
+        /// Offset in that block's shared memory.
+        address: u64,
+        /// The block whose memory it is.
+        of: [u32; 3],
     },
     /// An accumulator of `wgmma` touched before the wait that completes it.
     #[error("{finding}")]

@@ -282,6 +282,86 @@ fn place_globals(module: &Module, memory: &mut Memory) -> Result<(), crate::Memo
     Ok(())
 }
 
+/// Warp instructions in which nothing changes before blocks that wait are joined by others: once, and for each of them.
+const QUIET: u64 = 1 << 18;
+const QUIET_EACH: u64 = 1 << 14;
+/// As many again, and nothing can change any more if all that run did nothing but look.
+const SPUN: u64 = 1 << 23;
+/// Multiprocessors of a large card, and what each can hold (CUDA programming guide, compute capability 9.0).
+const MULTIPROCESSORS: usize = 132;
+const MOST_THREADS: usize = 2048;
+const MOST_BLOCKS: usize = 32;
+/// Warps a deadlock names.
+const NAMED: usize = 8;
+
+/// How long do blocks run in which nothing changes? Blocks may wait for others that have not started, as many as a card
+/// would have started; beyond that they wait in vain.
+struct Patience {
+    /// Clusters that take turns.
+    resident: usize,
+    most: usize,
+    /// Warp instructions since something last changed.
+    quiet: u64,
+    /// Whether they did nothing but look when that was last asked.
+    has_spun: bool,
+}
+
+impl Patience {
+    fn new(grid: &Grid<'_>, blocks: usize) -> Patience {
+        let size = |extents: [u32; 3]| extents.iter().product::<u32>() as usize;
+        let (cluster, threads) = (size(grid.cluster), size(grid.block));
+        let most = MULTIPROCESSORS * (MOST_THREADS / threads.max(1)).clamp(1, MOST_BLOCKS) / cluster;
+        let resident = blocks.div_ceil(cluster).max(1);
+        Patience { resident, most: most.max(resident), quiet: 0, has_spun: false }
+    }
+
+    /// `spent` instructions in which nothing changed, `None` where something did, while `running` clusters take turns;
+    /// true where it is time to see whether anything still can.
+    fn spend(&mut self, spent: Option<u64>, running: usize) -> bool {
+        let Some(spent) = spent else {
+            (self.quiet, self.has_spun) = (0, false);
+            return false;
+        };
+        self.quiet += spent;
+        if running >= self.resident && self.resident < self.most && self.quiet > QUIET + QUIET_EACH * running as u64 {
+            self.resident = (2 * self.resident).min(self.most);
+            self.quiet = 0;
+        }
+        self.quiet > SPUN
+    }
+
+    /// Nothing has changed for long: a deadlock where nobody did anything but look, twice in a row.
+    fn spin<'c, 'g: 'c>(
+        &mut self,
+        clusters: impl Iterator<Item = &'c mut Cluster<'g>>,
+        (kernel, not_started): (&str, usize),
+    ) -> Result<(), LaunchError> {
+        self.quiet = 0;
+        let (mut waiting, mut is_all, mut block) = (Vec::new(), true, None);
+        for cluster in clusters {
+            block = block.or(Some(cluster.place()));
+            match cluster.polling() {
+                Some(lines) => waiting.extend(lines),
+                None => is_all = false,
+            }
+        }
+        if !is_all || !std::mem::replace(&mut self.has_spun, is_all) {
+            self.has_spun = is_all;
+            return Ok(());
+        }
+        let more = waiting.len().saturating_sub(NAMED);
+        waiting.truncate(NAMED);
+        waiting.insert(0, "all that run read memory again and again, and nobody changes it".to_owned());
+        if more > 0 {
+            waiting.push(format!("{more} more warps"));
+        }
+        if not_started > 0 {
+            waiting.push(format!("{not_started} blocks have not started: no more would run at once"));
+        }
+        Err(LaunchError::Deadlock { kernel: kernel.to_owned(), block: block.unwrap_or_default(), waiting })
+    }
+}
+
 fn run_blocks(grid: Grid<'_>, smem_bytes: u32, options: &Options, limit: u64) -> Result<Stats, LaunchError> {
     let [nx, ny, nz] = [0, 1, 2].map(|i| (grid.grid[i] / grid.cluster[i]) as usize);
     let n_clusters = nx * ny * nz;
@@ -294,11 +374,13 @@ fn run_blocks(grid: Grid<'_>, smem_bytes: u32, options: &Options, limit: u64) ->
         let at = next.fetch_add(1, Relaxed);
         (at < n_clusters).then(|| (at, order.get(at).copied().unwrap_or(at)))
     };
+    let threads = if grid.checks.races { 1 } else { options.threads.clamp(1, n_clusters.max(1)) };
     let work = || {
         let mut stats = Stats::default();
         let mut resident: VecDeque<(usize, Cluster<'_>)> = VecDeque::new();
+        let mut patience = Patience::new(&grid, options.resident_blocks);
         loop {
-            while resident.len() < options.resident_blocks.div_ceil(cluster_size).max(1)
+            while resident.len() < patience.resident
                 && let Some((at, linear)) = take()
             {
                 let place = [linear % nx, linear / nx % ny, linear / (nx * ny)];
@@ -307,12 +389,19 @@ fn run_blocks(grid: Grid<'_>, smem_bytes: u32, options: &Options, limit: u64) ->
                 resident.push_back((at, Cluster::new(grid, first, smem_bytes, seed)));
             }
             let Some((at, mut cluster)) = resident.pop_front() else { break };
-            let before = left.load(Relaxed);
+            let (before, achieved) = (left.load(Relaxed), cluster.achieved());
             let mut budget = before;
-            let result = cluster.round(&mut budget);
+            let mut result = cluster.round(&mut budget);
             let spent = before - budget;
             // Never fails: the closure always returns a value.
             let _ = left.fetch_update(Relaxed, Relaxed, |n| Some(n.saturating_sub(spent)));
+            let is_quiet = matches!(result, Ok(Round::Running | Round::Stuck)) && cluster.achieved() == achieved;
+            let is_spinning = patience.spend(if is_quiet { Some(spent) } else { None }, resident.len() + 1);
+            if is_spinning && threads == 1 && result.is_ok() {
+                let waiting = (n_clusters - next.load(Relaxed).min(n_clusters)) * cluster_size;
+                let all = std::iter::once(&mut cluster).chain(resident.iter_mut().map(|(_, cluster)| cluster));
+                result = patience.spin(all, (grid.kernel, waiting)).map(|()| Round::Running);
+            }
             match result {
                 Ok(Round::Running | Round::Stuck) => resident.push_back((at, cluster)),
                 Ok(Round::Finished) => cluster.stats().for_each(|s| stats.add(s)),
@@ -329,7 +418,6 @@ fn run_blocks(grid: Grid<'_>, smem_bytes: u32, options: &Options, limit: u64) ->
         }
         total.lock().unwrap_or_else(|e| e.into_inner()).add(&stats);
     };
-    let threads = if grid.checks.races { 1 } else { options.threads.clamp(1, n_clusters.max(1)) };
     if threads == 1 {
         work();
     } else {

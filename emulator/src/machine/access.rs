@@ -42,6 +42,16 @@ pub(crate) enum Fault {
         detail: String,
     },
     Race(super::race::Conflict),
+    /// Registers of a `wgmma`, other than accumulators in flight.
+    Wgmma {
+        detail: String,
+    },
+    /// Shared memory at offset `address` of block `of`, which may have ended.
+    Ended {
+        access: Access,
+        address: u64,
+        of: [u32; 3],
+    },
     /// Accumulator number `accumulator` of the `wgmma` at `pc` is still in flight.
     Accumulator {
         access: Access,
@@ -256,6 +266,7 @@ impl Env<'_> {
         let addresses = warp.addresses(addr);
         let n = usize::from(elem.n);
         let bytes = u32::from(elem.bytes);
+        warp.polls = warp.polls.saturating_add(elem.order.strong.into());
         if bytes == 4 && n == 1 && !elem.wide {
             self.load_words(warp, m, dst[0], (addr.space, &addresses))?;
             return self.watch_elements(warp, m, elem, (addr.space, &addresses, Access::Read));

@@ -111,6 +111,7 @@ impl Env<'_> {
         let addresses = warp.addresses(atom.addr);
         let bytes = atom.ty.bytes();
         let mut old_row = [0u64; LANES];
+        let mut is_change = false;
         for lane in (0..LANES).filter(|lane| m >> lane & 1 == 1) {
             let operand = |r| if atom.wide { warp.get64(r)[lane] } else { u64::from(warp.get32(r)[lane]) };
             let cut = if bytes == 2 { 0xffff } else { u64::MAX };
@@ -132,6 +133,12 @@ impl Env<'_> {
                 }
                 Home::Local | Home::Param => return req.fault(MemoryFault::OutOfBounds),
             };
+            is_change |= update(atom.op, atom.ty, old_row[lane], b, c) & cut != old_row[lane] & cut;
+        }
+        if is_change {
+            self.changes += 1;
+        } else {
+            warp.polls = warp.polls.saturating_add(1);
         }
         let (space, access, order) = (atom.addr.space, Access::Atomic, atom.order);
         let touch = Touch { space, addresses: &addresses, bytes, access, order, is_swap: atom.op == AtomOp::Cas };

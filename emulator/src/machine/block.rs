@@ -88,6 +88,8 @@ pub(crate) struct Env<'a> {
     pub(crate) l1: L1,
     pub(crate) budget: u64,
     pub(crate) clock: u64,
+    /// Atomics that changed memory.
+    pub(crate) changes: u64,
     /// What it shares with the other blocks of its cluster, while it runs.
     pub(crate) hub: Hub,
     pub(crate) rank: usize,
@@ -184,6 +186,11 @@ impl Grid<'_> {
         }
     }
 
+    /// Number of a block from its place in the grid.
+    fn linear(&self, [x, y, z]: [u32; 3]) -> u32 {
+        x + self.grid[0] * (y + self.grid[1] * z)
+    }
+
     /// Index of a thread from its place in the block.
     pub(crate) fn thread(&self, warp: u32, lane: u32) -> [u32; 3] {
         let linear = warp * 32 + lane;
@@ -268,9 +275,7 @@ impl<'a> Block<'a> {
             warps.push(warp);
         }
         let alive: Vec<u32> = warps.iter().map(|w| w.alive).collect();
-        let [x, y, z] = block_idx;
-        let linear = x + grid.grid[0] * (y + grid.grid[1] * z);
-        let races = grid.ledger.map(|_| Box::new(Races::new(linear, n_warps, BARRIERS)));
+        let races = grid.ledger.map(|_| Box::new(Races::new(grid.linear(block_idx), n_warps, BARRIERS)));
         let env = Env {
             grid,
             memory: grid.memory,
@@ -288,6 +293,7 @@ impl<'a> Block<'a> {
             l1: L1::new(grid.tally.map_or(0, |_| lines_of(&grid.module.target, threads, smem_bytes))),
             budget: 0,
             clock: 0,
+            changes: 0,
             hub: Hub::default(),
             rank: 0,
             registers: vec![None; n_warps as usize],
@@ -467,6 +473,11 @@ fn wake(warp: &mut Warp, grid: &Grid<'_>, released: &Released) -> u32 {
 }
 
 impl Env<'_> {
+    /// Number of its block in the grid.
+    pub(crate) fn linear(&self) -> u32 {
+        self.grid.linear(self.block_idx)
+    }
+
     /// Lanes in `lanes` of `warp` arrive at barrier `id`; `yes` are those whose predicate holds.
     pub(crate) fn arrive(
         &mut self,
@@ -578,6 +589,8 @@ impl Env<'_> {
                 LaunchError::Accumulator { finding: Box::new(finding) }
             }
             Fault::Race(conflict) => self.race(*place, &conflict),
+            Fault::Wgmma { detail } => LaunchError::Wgmma { place, detail },
+            Fault::Ended { access, address, of } => LaunchError::Ended { place, access, address, of },
             Fault::Trap => LaunchError::Trap { place },
             Fault::TooManyInstructions => LaunchError::TooManyInstructions { place, limit: self.grid.max_instructions },
             Fault::StackOverflow => LaunchError::StackOverflow { place, limit_bytes: crate::decode::MAX_LOCAL_BYTES },

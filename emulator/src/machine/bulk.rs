@@ -21,6 +21,9 @@ pub(crate) struct Grouped {
     pub(crate) flight: u64,
     /// Of its reads; its writes have the next.
     pub(crate) period: u32,
+    pub(crate) pc: u32,
+    /// Whether a wait has told its thread that shared memory has been read.
+    pub(crate) is_read: bool,
 }
 
 /// Alignment of a tensor copy's shared memory (PTX ISA 9.0, section 9.7.9.27).
@@ -74,6 +77,19 @@ impl Env<'_> {
                 shared.forget(piece.shared as usize, piece.bytes);
             }
         }
+    }
+
+    /// Lanes `m` are about to end: what their copies from shared memory read has to be read by then.
+    pub(crate) fn check_stores(&self, warp: &Warp, m: u32) -> Lane<()> {
+        if !self.checks.uninitialised {
+            return Ok(());
+        }
+        let of_ending = |grouped: &&Grouped| m >> grouped.lane & 1 == 1 && !grouped.is_read;
+        let Some(late) = warp.bulk.iter().find(of_ending) else { return Ok(()) };
+        let detail =
+            "its thread ends, and no `cp.async.bulk.wait_group` says that the copy has read shared memory".to_owned();
+        let fault = Box::new(Fault::AsyncCopy { detail });
+        Err(Box::new((late.lane as u32, Fault::At { pc: late.pc, fault })))
     }
 
     fn global_range(&self, lane: usize, access: Access, address: u64, bytes: u32) -> Lane<()> {
@@ -135,7 +151,8 @@ impl Env<'_> {
         let flight = self.hub.start(self.owner(warp, lane, (agent, period + 1)), copy);
         self.stats.async_copies += 1;
         if to_group {
-            warp.bulk.push(Grouped { lane, group: warp.bulk_committed[lane], flight, period });
+            let (group, pc) = (warp.bulk_committed[lane], warp.cur.pc);
+            warp.bulk.push(Grouped { lane, group, flight, period, pc, is_read: false });
         }
         Ok(())
     }
@@ -254,6 +271,9 @@ impl Env<'_> {
                 self.complete_copies(warp, if read { last } else { last + 1 });
             }
             warp.bulk.retain(|g| read || !due(g));
+            for grouped in warp.bulk.iter_mut().filter(|g| due(g)) {
+                grouped.is_read = true;
+            }
         }
         done
     }

@@ -79,11 +79,11 @@ impl Env<'_> {
         Ok(Next::Moved)
     }
 
-    pub(crate) fn ret(&mut self, warp: &mut Warp, m: u32) -> Next {
+    pub(crate) fn ret(&mut self, warp: &mut Warp, m: u32) -> Lane<Next> {
         Self::leave_behind(warp, m);
         let Some(back) = warp.cur.stack.pop() else {
-            warp.exit(m);
-            return Next::Moved;
+            self.end(warp, m)?;
+            return Ok(Next::Moved);
         };
         let callee = &self.grid.module.functions[warp.cur.base.function];
         if let Op::Call(call) = &self.grid.module.code[back.call_pc as usize].op {
@@ -93,7 +93,7 @@ impl Env<'_> {
         }
         warp.cur.base = back.base;
         warp.cur.pc = back.call_pc + 1;
-        Next::Moved
+        Ok(Next::Moved)
     }
 
     /// Functions without a body. What a kernel prints is dropped.

@@ -7,6 +7,7 @@ use super::access::{Fault, Home, Lane, MemoryFault, Request};
 use super::block::{Block, Env, Grid, Round, permutation};
 use super::flight::{Hub, Owner};
 use super::mbarrier::Object;
+use super::race::access_of;
 use super::shared::Shared;
 use super::warp::{LANES, State, Wait, Warp};
 use crate::decode::op::R;
@@ -53,6 +54,37 @@ impl<'a> Cluster<'a> {
         self.blocks.iter().map(|b| &b.env.stats)
     }
 
+    /// Grows with everything another block may wait for.
+    pub(crate) fn achieved(&self) -> u64 {
+        let own = |b: &Block<'_>| b.env.stats.stores + b.env.stats.barriers + b.env.changes;
+        self.blocks.iter().map(own).sum::<u64>() + self.hub.events
+    }
+
+    /// Whether all that can run have looked at memory in vain since this was last asked: a line for each, or nothing.
+    pub(crate) fn polling(&mut self) -> Option<Vec<String>> {
+        let mut lines = Vec::new();
+        let mut is_all = true;
+        for block in &mut self.blocks {
+            let [x, y, z] = block.env.block_idx;
+            for warp in block.warps.iter_mut().filter(|warp| warp.can_run()) {
+                is_all &= std::mem::take(&mut warp.polls) > 0;
+                let groups = std::iter::once(&warp.cur).chain(&warp.others).filter(|g| g.mask != 0);
+                if let Some(group) = groups.filter(|g| g.state == State::Running).min_by_key(|g| g.pc) {
+                    let line = block.env.grid.module.code[group.pc as usize].line;
+                    let source = block.env.grid.module.source(group.pc);
+                    let source = source.map_or(String::new(), |(file, line)| format!(" ({file}:{line})"));
+                    lines.push(format!("block ({x}, {y}, {z}), warp {} near PTX line {line}{source}", warp.index));
+                }
+            }
+        }
+        is_all.then_some(lines)
+    }
+
+    /// Where its first block is in the grid.
+    pub(crate) fn place(&self) -> [u32; 3] {
+        self.blocks[0].env.block_idx
+    }
+
     /// Gives every block a turn. `limit` is the instruction budget left.
     pub(crate) fn round(&mut self, limit: &mut u64) -> Result<Round, LaunchError> {
         let mut progress = false;
@@ -73,6 +105,7 @@ impl<'a> Cluster<'a> {
                 Round::Finished => {
                     progress = true;
                     self.is_finished[rank] = true;
+                    self.check_readers(rank)?;
                 }
             }
             self.meet();
@@ -87,6 +120,20 @@ impl<'a> Cluster<'a> {
             return Ok(Round::Running);
         }
         Err(self.deadlock())
+    }
+
+    /// The block of this rank has ended: what the others did in its shared memory has to come before that.
+    fn check_readers(&mut self, rank: usize) -> Result<(), LaunchError> {
+        let ended = &self.blocks[rank];
+        self.hub.ended[rank] = Some(ended.env.block_idx);
+        let Some(races) = ended.env.races.as_deref().filter(|_| self.blocks.len() > 1) else { return Ok(()) };
+        let late = self.hub.shadows[rank].region.stamps().find(|(_, stamp)| !races.is_known(stamp));
+        let Some((word, stamp)) = late else { return Ok(()) };
+        let linear = |b: &&Block<'_>| b.env.linear() == stamp.who.block();
+        let by = self.blocks.iter().find(linear).unwrap_or(ended);
+        let warp = &by.warps[stamp.who.index() as usize % by.warps.len()];
+        let fault = Fault::Ended { access: access_of(stamp.how()), address: 4 * word as u64, of: ended.env.block_idx };
+        Err(by.env.error(warp, stamp.lanes.trailing_zeros(), stamp.pc(), fault))
     }
 
     fn jump(&mut self) -> Result<bool, LaunchError> {
@@ -188,6 +235,11 @@ impl Env<'_> {
     /// The access `req` with the address of a block of the cluster: whose memory, and which offset in it.
     fn peer(&self, req: Request) -> Lane<(usize, usize)> {
         match self.locate(req.address) {
+            Some((rank, offset)) if self.checks.races && self.hub.ended[rank].is_some() && rank != self.rank => {
+                let of = self.hub.ended[rank].unwrap_or_default();
+                let fault = Fault::Ended { access: req.access, address: offset.into(), of };
+                Err(Box::new((req.lane as u32, fault)))
+            }
             Some((rank, offset)) if u64::from(offset) + u64::from(req.bytes) <= u64::from(self.smem(rank).bytes) => {
                 Ok((rank, offset as usize))
             }

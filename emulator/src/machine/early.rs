@@ -1,4 +1,6 @@
-//! Is an accumulator of `wgmma` touched before the wait that completes it? Moves may copy it, nothing else.
+//! Is a register of `wgmma` touched too early? An accumulator before the wait that completes it, or A before that.
+//!
+//! Moves may copy an accumulator, nothing else may touch it; and only moves may write over what held A.
 //!
 //! An accumulator in flight is a token (see `wgmma`). Reading one is a mistake. Writing over one is a mistake where no
 //! copy is left: compilers move accumulators between registers and then use the old ones for something else.
@@ -17,8 +19,9 @@ impl Env<'_> {
     /// Runs one instruction unless it touches an accumulator too early; costs one comparison where none is in flight.
     #[inline(always)]
     pub(super) fn checked_step(&mut self, warp: &mut Warp, op: &Op, m: u32) -> Lane<Next> {
-        if !warp.wgmma.running.is_empty() && self.checks.uninitialised {
+        if warp.wgmma.is_watched() && self.checks.uninitialised {
             self.check_accumulators(warp, op, m)?;
+            self.check_fragments(warp, op, m)?;
         }
         self.step(warp, op, m)
     }
@@ -44,6 +47,32 @@ impl Env<'_> {
                 fail(m.trailing_zeros(), Fault::Accumulator { access, accumulator, pc })
             }
         }
+    }
+}
+
+impl Env<'_> {
+    /// Refuses to write over A while a multiplication reads it, and remembers what else is written.
+    #[inline(never)]
+    fn check_fragments(&self, warp: &mut Warp, op: &Op, m: u32) -> Lane<()> {
+        if matches!(op, Op::Un32(Un32::Mov, ..)) {
+            return Ok(());
+        }
+        let mut reader = None;
+        let base = warp.cur.base.r32;
+        registers::words(op, &mut |r: R, access| {
+            if access == Access::Write {
+                reader = reader.or(warp.wgmma.reader(base + r));
+                warp.wgmma.write(base + r);
+            }
+        });
+        let Some(pc) = reader else { return Ok(()) };
+        let line = self.grid.module.code[pc as usize].line;
+        let source = self.grid.module.source(pc).map_or(String::new(), |(file, line)| format!(" ({file}:{line})"));
+        let detail = format!(
+            "write of a register that holds A of the `wgmma.mma_async` at PTX line {line}{source}, whose group no \
+             `wgmma.wait_group` has completed"
+        );
+        fail(m.trailing_zeros(), Fault::Wgmma { detail })
     }
 }
 

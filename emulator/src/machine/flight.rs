@@ -104,6 +104,8 @@ pub(crate) struct Hub {
     /// Who touched that memory, by rank, and who arrived at the cluster barrier.
     pub(crate) shadows: Vec<Shadow>,
     pub(crate) barrier: Phases,
+    /// Blocks that have ended, by rank, and where they were in the grid.
+    pub(crate) ended: Vec<Option<[u32; 3]>>,
     /// Counts whatever may let a sleeper go on.
     pub(crate) events: u64,
     /// Lanes of each warp of each block that have arrived at the cluster barrier.
@@ -122,7 +124,8 @@ impl Hub {
     pub(crate) fn new(shared: Vec<Shared>, n_warps: usize, seed: u64) -> Hub {
         let arrived = vec![vec![0; n_warps]; shared.len()];
         let shadows = shared.iter().map(|_| Shadow::default()).collect();
-        Hub { shared, arrived, shadows, rng: seed, ..Hub::default() }
+        let ended = vec![None; shared.len()];
+        Hub { shared, arrived, shadows, ended, rng: seed, ..Hub::default() }
     }
 
     /// A wait that need not be patient gives up now and then.

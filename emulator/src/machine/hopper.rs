@@ -22,7 +22,7 @@ impl Env<'_> {
                 | Hopper::ClusterWait(true)
                 | Hopper::MapCopy { .. }
         );
-        if whole_warp && !Self::together(warp, m, warp.alive) {
+        if whole_warp && !self.together(warp, m, warp.alive) {
             return Ok(Next::Moved);
         }
         match *op {
@@ -57,7 +57,8 @@ impl Env<'_> {
             }
             Hopper::ProxyFence => self.proxy_fence(warp),
             // Copies read and write memory itself: there is nothing to flush.
-            Hopper::Order | Hopper::WgmmaFence => {}
+            Hopper::Order => {}
+            Hopper::WgmmaFence => warp.wgmma.fence(),
             Hopper::Wgmma(ref wgmma) => self.start_wgmma(warp, wgmma)?,
             Hopper::WgmmaCommit => self.commit_wgmma(warp),
             Hopper::WgmmaWait(keep) => {

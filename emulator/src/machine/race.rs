@@ -90,7 +90,7 @@ fn how(access: Access, order: MemOrder) -> How {
     if order.strong { how.strong(order.reach == Reach::Device) } else { how }
 }
 
-fn access_of(how: How) -> Access {
+pub(crate) fn access_of(how: How) -> Access {
     match (how.reads(), how.writes()) {
         (true, true) => Access::Atomic,
         (_, true) => Access::Write,
@@ -111,6 +111,11 @@ impl Races {
     /// Order of warp `warp`.
     pub(crate) fn order(&mut self, warp: u32) -> &mut Order {
         &mut self.orders[warp as usize]
+    }
+
+    /// Whether some warp of this block follows an access, or made it.
+    pub(crate) fn is_known(&self, stamp: &Stamp) -> bool {
+        stamp.who.block() == self.block || self.orders.iter().any(|order| order.knows(stamp, ALL))
     }
 
     /// Lanes in `mask` of warp `warp` synchronise.

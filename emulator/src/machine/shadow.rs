@@ -94,6 +94,14 @@ impl Stamp {
         self.tag & other.tag & BYTES != 0
     }
 
+    /// Whether `later`, a read-modify-write, has seen what `self`, another, wrote: who follows the later one then follows both
+    /// (PTX ISA 9.0, chapter 8: observation order is part of causality order).
+    #[inline(always)]
+    fn is_seen_by(&self, later: &Stamp) -> bool {
+        const UPDATE: u32 = How::READ.0 | How::WRITE.0 | How::STRONG;
+        self.tag & later.tag & UPDATE == UPDATE && !self.conflicts(later)
+    }
+
     /// Whether nothing can conflict with `self` that would not conflict with `later`, which comes after it.
     #[inline(always)]
     fn covered_by(&self, later: &Stamp) -> bool {
@@ -235,7 +243,7 @@ impl Word {
                 old.tag = new.tag;
                 return true;
             }
-            if old.covered_by(new) && order.knows(old, new.lanes) {
+            if old.covered_by(new) && (order.knows(old, new.lanes) || old.is_seen_by(new)) {
                 *old = EMPTY;
                 free = free.min(i);
             }
@@ -279,6 +287,20 @@ impl Region {
     #[inline(always)]
     pub(crate) fn conflict(&mut self, word: usize, order: &Order, new: &Stamp) -> Option<Stamp> {
         self.find(word, |old| old.conflicts(new) && !order.knows(old, new.lanes))
+    }
+
+    /// All accesses that are remembered, each with its word.
+    pub(crate) fn stamps(&self) -> impl Iterator<Item = (usize, Stamp)> + '_ {
+        let pages = self.pages.iter().enumerate().filter_map(|(at, page)| Some((at * PAGE_WORDS, page.as_deref()?)));
+        pages.flat_map(|(start, page)| {
+            let words = (0..PAGE_WORDS).flat_map(move |i| {
+                let Word(slots) = page.lines[i / LINE_WORDS].stamps(i % LINE_WORDS);
+                slots.into_iter().map(move |stamp| (start + i, stamp))
+            });
+            let spilled =
+                page.spilled.iter().flat_map(move |(&i, list)| list.iter().map(move |s| (start + usize::from(i), *s)));
+            words.chain(spilled).filter(|(_, stamp)| stamp.period != 0)
+        })
     }
 
     /// The first access to `word` that is remembered and as `wanted`.
@@ -391,7 +413,7 @@ fn spill(spilled: &mut HashMap<u8, Vec<Stamp>>, word: usize, order: &Order, new:
         twin.lanes |= new.lanes;
         return;
     }
-    list.retain(|old| !(old.covered_by(new) && order.knows(old, new.lanes)));
+    list.retain(|old| !(old.covered_by(new) && (order.knows(old, new.lanes) || old.is_seen_by(new))));
     list.push(*new);
 }
 

@@ -2,7 +2,7 @@
 
 use super::access::{Fault, Lane};
 use super::block::Env;
-use super::warp::{LANES, State, Warp};
+use super::warp::{ALL, LANES, State, Warp};
 use crate::decode::op::*;
 use crate::memory::{LOCAL_TAG, PARAM_TAG, SHARED_TAG, TAG_MASK};
 
@@ -16,6 +16,11 @@ pub(crate) enum Next {
 
 pub(crate) fn fail<T>(lane: u32, fault: Fault) -> Lane<T> {
     Err(Box::new((lane, fault)))
+}
+
+/// Whether an instruction needs all lanes of a warp, named by no mask.
+fn needs_all(op: &Op) -> bool {
+    matches!(op, Op::LdMatrix(_) | Op::MovMatrix { .. } | Op::Mma(_) | Op::WmmaMove(_) | Op::WmmaMma(_))
 }
 
 impl Env<'_> {
@@ -143,8 +148,12 @@ impl Env<'_> {
                 }
             }
             Op::LdMatrix(_) | Op::MovMatrix { .. } | Op::Mma(_) | Op::WmmaMove(_) | Op::WmmaMma(_) => {
-                if !Self::together(warp, m, warp.alive) {
+                if !self.together(warp, m, warp.alive) {
                     return Ok(Next::Moved);
+                }
+                if m != ALL && self.checks.barriers {
+                    let detail = format!("needs all 32 lanes of a warp, of which lanes {:#010x} have ended", !m);
+                    return fail(m.trailing_zeros(), Fault::WarpSync { detail });
                 }
                 self.tensor(warp, op, m)?;
             }
@@ -158,10 +167,9 @@ impl Env<'_> {
             Op::Bar(bar) => return self.barrier(warp, bar, m),
             Op::BrxIdx { idx, ref targets } => return Self::indexed(warp, m, idx, targets),
             Op::Call(ref call) => return self.call(warp, call, m),
-            Op::Ret => return Ok(self.ret(warp, m)),
+            Op::Ret => return self.ret(warp, m),
             Op::Exit => {
-                Self::leave_behind(warp, m);
-                warp.exit(m);
+                self.end(warp, m)?;
                 return Ok(Next::Moved);
             }
             Op::Trap => return fail(m.trailing_zeros(), Fault::Trap),
@@ -216,13 +224,50 @@ impl Env<'_> {
     }
 
     /// True if all lanes in `needed` are among `m`; else parks the running group until they come.
-    pub(crate) fn together(warp: &mut Warp, m: u32, needed: u32) -> bool {
-        if needed & !m == 0 {
+    pub(crate) fn together(&self, warp: &mut Warp, m: u32, needed: u32) -> bool {
+        let missing = needed & !m;
+        if missing == 0 {
+            warp.owing &= !needed;
             return true;
         }
         Self::leave_behind(warp, m);
         warp.cur.state = State::Meeting;
+        let leaving = warp.others.iter().filter(|g| g.stack.is_empty() && self.leads_out(g.pc));
+        warp.owing |= missing & !leaving.fold(0, |all, g| all | g.mask);
         false
+    }
+
+    /// Whether nothing but the end comes at `pc`: lanes that return early do not count as missing.
+    fn leads_out(&self, mut pc: u32) -> bool {
+        // As many jumps as compilers leave behind one another.
+        for _ in 0..8 {
+            let Some(instr) = self.grid.module.code.get(pc as usize).filter(|i| i.guard == 0) else { return false };
+            match instr.op {
+                Op::Exit | Op::Ret => return true,
+                Op::Bra(target) => pc = target,
+                Op::Nop => pc += 1,
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// Lanes `m` of the running group end.
+    pub(crate) fn end(&self, warp: &mut Warp, m: u32) -> Lane<()> {
+        Self::leave_behind(warp, m);
+        let late = warp.owing & m;
+        let code = &self.grid.module.code;
+        let needs = |pc: u32| matches!(code[pc as usize].op, Op::Warp { .. }) || needs_all(&code[pc as usize].op);
+        let waiting = warp.others.iter().find(|g| g.state == State::Meeting && needs(g.pc));
+        if let Some(group) = waiting.filter(|_| late != 0 && self.checks.barriers) {
+            let detail =
+                format!("lanes {:#010x} wait here for lanes {late:#010x}, which end without coming", group.mask);
+            let fault = Box::new(Fault::WarpSync { detail });
+            return fail(group.mask.trailing_zeros(), Fault::At { pc: group.pc, fault });
+        }
+        self.check_stores(warp, m)?;
+        warp.exit(m);
+        Ok(())
     }
 
     fn meet(&mut self, warp: &mut Warp, op: WarpOp, mask: R, m: u32) -> Lane<Next> {
@@ -241,7 +286,7 @@ impl Env<'_> {
                     format!("lane executes a warp-wide instruction whose mask {:#010x} leaves it out", masks[lane]);
                 return fail(stranger.trailing_zeros(), Fault::WarpSync { detail });
             }
-            if !Self::together(warp, same, masks[lane] & warp.alive) {
+            if !self.together(warp, same, masks[lane] & warp.alive) {
                 // Only the incomplete class waits; what is left of the group runs on from here.
                 let others = m & !same;
                 if others != 0 {
@@ -266,18 +311,26 @@ impl Env<'_> {
         rest = m;
         while rest != 0 {
             let same = class(rest.trailing_zeros() as usize);
-            self.warp_op(warp, op, same);
+            self.warp_op(warp, op, same)?;
             rest &= !same;
         }
         Ok(Next::Advance)
     }
 
-    fn warp_op(&mut self, warp: &mut Warp, op: WarpOp, lanes: u32) {
+    fn warp_op(&mut self, warp: &mut Warp, op: WarpOp, lanes: u32) -> Lane<()> {
         // Only `bar.warp.sync` orders memory; shuffles and votes just meet.
         if let (WarpOp::Sync, Some(races)) = (op, self.races.as_deref_mut()) {
             races.sync_lanes(warp.index, lanes, warp.alive);
         }
-        warp.warp_op(op, lanes);
+        let astray = warp.warp_op(op, lanes);
+        // Up, down and crosswise the ends read beyond as a matter of course, and drop what they got.
+        let is_named = matches!(op, WarpOp::Shfl { mode: ShflMode::Idx, .. });
+        if astray != 0 && is_named && self.checks.barriers {
+            let detail =
+                format!("lanes {astray:#010x} ask for values of lanes that do not take part, lanes {lanes:#010x} do");
+            return fail(astray.trailing_zeros(), Fault::WarpSync { detail });
+        }
+        Ok(())
     }
 
     /// Several masks meet at one instruction and the running one is incomplete: complete ones execute now.
@@ -291,7 +344,7 @@ impl Env<'_> {
                 (0..LANES).filter(|&i| rest >> i & 1 == 1 && masks[i] == masks[lane]).fold(0u32, |acc, i| acc | 1 << i);
             rest &= !same;
             if masks[lane] & warp.alive & !same == 0 {
-                self.warp_op(warp, op, same);
+                self.warp_op(warp, op, same)?;
                 ready |= same;
             }
         }
@@ -310,7 +363,7 @@ impl Env<'_> {
     }
 
     fn barrier(&mut self, warp: &mut Warp, bar: Bar, m: u32) -> Lane<Next> {
-        if bar.aligned && !Self::together(warp, m, warp.alive) {
+        if bar.aligned && !self.together(warp, m, warp.alive) {
             return Ok(Next::Moved);
         }
         self.arrive_at(warp, bar, m)?;

@@ -3,12 +3,15 @@
 use super::warp::{LANES, Warp};
 use crate::decode::op::{R, ReduxOp, ShflMode, VoteMode, WarpOp};
 
+/// What a shuffle gives where it has no value to give.
+const NO_VALUE: u32 = 0xffff_dead;
+
 impl Warp {
-    /// Executes `op` for the lanes in `m`, which all stand here.
-    pub(crate) fn warp_op(&mut self, op: WarpOp, m: u32) {
+    /// Executes `op` for the lanes in `m`, which all stand here; lanes that got the value of a lane that does not.
+    pub(crate) fn warp_op(&mut self, op: WarpOp, m: u32) -> u32 {
         match op {
             WarpOp::Sync => {}
-            WarpOp::Shfl { mode, d, p, a, b, c } => self.shfl(mode, m, (d, p), a, (b, c)),
+            WarpOp::Shfl { mode, d, p, a, b, c } => return self.shfl(mode, m, (d, p), a, (b, c)),
             WarpOp::VotePred { mode, d, a } => {
                 let yes = self.pred(a) & m;
                 let result = match mode {
@@ -56,6 +59,7 @@ impl Warp {
                 self.set_pred(p, m, 1 << (leader % 32));
             }
         }
+        0
     }
 
     fn values(&self, a: R, wide: bool) -> [u64; LANES] {
@@ -63,9 +67,11 @@ impl Warp {
     }
 
     /// PTX ISA 9.0, section 9.7.9.6: `c` packs a clamp (bits 0-4) and a segment mask (bits 8-12).
-    fn shfl(&mut self, mode: ShflMode, m: u32, (d, p): (R, Option<R>), a: R, (b, c): (R, R)) {
+    ///
+    /// The value of a lane that does not take part is undefined: what comes instead is a NaN, and no lane's number.
+    fn shfl(&mut self, mode: ShflMode, m: u32, (d, p): (R, Option<R>), a: R, (b, c): (R, R)) -> u32 {
         let (source, by, control) = (*self.get32(a), *self.get32(b), *self.get32(c));
-        let mut in_range = 0u32;
+        let (mut in_range, mut astray) = (0u32, 0u32);
         let mut out = [0; LANES];
         for lane in 0..LANES as u32 {
             let (bval, cval) = (by[lane as usize] & 0x1f, control[lane as usize] & 0x1f);
@@ -82,13 +88,16 @@ impl Warp {
                 }
             };
             let from = if ok { from as usize % LANES } else { lane as usize };
-            out[lane as usize] = source[from];
+            let is_here = m >> from & 1 == 1;
+            out[lane as usize] = if is_here { source[from] } else { NO_VALUE };
+            astray |= u32::from(!is_here) << lane;
             in_range |= u32::from(ok) << lane;
         }
         self.set32(d, m, &out);
         if let Some(p) = p {
             self.set_pred(p, m, in_range);
         }
+        astray & m
     }
 }
 

@@ -98,6 +98,10 @@ pub(crate) struct Warp {
     pub(crate) others: Vec<Group>,
     /// Program counter at which the running group meets another.
     pub(crate) limit: u32,
+    /// Strong reads, and atomics that changed nothing, since somebody last asked.
+    pub(crate) polls: u32,
+    /// Lanes that others of the warp wait for, and that have more to do than to end.
+    pub(crate) owing: u32,
     /// Carry flags.
     pub(crate) carry: u32,
     pub(crate) pending: Vec<Pending>,
@@ -140,6 +144,8 @@ impl Warp {
             cur,
             others: Vec::new(),
             limit: u32::MAX,
+            polls: 0,
+            owing: 0,
             carry: 0,
             pending: Vec::new(),
             committed: [0; LANES],

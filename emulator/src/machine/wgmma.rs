@@ -8,6 +8,8 @@
 //!
 //! Layouts: PTX ISA 9.0, section 9.7.15.5; canonical layouts of matrix descriptors as in section 9.7.15.5.1.
 
+use std::collections::HashSet;
+
 use super::access::{Fault, Home, Lane, MemoryFault, Request};
 use super::block::Env;
 use super::num;
@@ -60,6 +62,8 @@ pub(crate) struct Running {
     first_token: u32,
     starts: Vec<Start>,
     operands: Operands,
+    /// Registers that hold A, counted over all frames.
+    a: Option<[u32; 4]>,
 }
 
 /// The multiplications of one warp.
@@ -68,6 +72,11 @@ pub(crate) struct Queue {
     pub(crate) running: Vec<Running>,
     committed: u32,
     next_token: u32,
+    /// Whether a fence has come at all, and since the last multiplication.
+    has_fenced: bool,
+    is_fenced: bool,
+    /// Registers written since the last multiplication or fence.
+    written: HashSet<u32>,
 }
 
 /// A matrix descriptor, decoded.
@@ -163,6 +172,7 @@ impl Tile {
 impl Env<'_> {
     /// Starts one multiplication of this warp.
     pub(crate) fn start_wgmma(&mut self, warp: &mut Warp, wgmma: &Wgmma) -> Lane<()> {
+        self.check_fence(warp, wgmma)?;
         let clears = warp.pred(wgmma.scale_d) == 0;
         let mixed = warp.pred(wgmma.scale_d) & warp.alive;
         if mixed != 0 && mixed != warp.alive {
@@ -194,11 +204,32 @@ impl Env<'_> {
             warp.set32(d, ALL, &[first_token + i as u32; LANES]);
         }
         let (group, pc) = (warp.wgmma.committed, warp.cur.pc);
-        warp.wgmma.running.push(Running { group, pc, first_token, starts, operands });
+        let a = own_a(warp, wgmma);
+        warp.wgmma.running.push(Running { group, pc, first_token, starts, operands, a });
+        warp.wgmma.is_fenced = false;
+        warp.wgmma.written.clear();
         self.stats.mma += 1;
         // This warp's 16 of the 64 rows.
         self.stats.tensor_flops += 2 * 16 * u64::from(wgmma.n) * (K_BYTES / wgmma.a_ty.bytes()) as u64;
         Ok(())
+    }
+
+    /// A fence comes before the first multiplication, and between other writes of its registers and the next.
+    ///
+    /// **Source** PTX ISA 9.0, section 9.7.15.7, `wgmma.fence`. Moves do not count: compilers make them where they like.
+    fn check_fence(&self, warp: &Warp, wgmma: &Wgmma) -> Lane<()> {
+        let queue = &warp.wgmma;
+        let base = warp.cur.base.r32;
+        let own = wgmma.d.iter().map(|r| base + r).chain(own_a(warp, wgmma).into_iter().flatten());
+        let detail = match (queue.has_fenced, queue.is_fenced) {
+            _ if !self.checks.uninitialised => return Ok(()),
+            (false, _) => "no `wgmma.fence` comes before the first `wgmma.mma_async`",
+            (true, false) if own.into_iter().any(|r| queue.written.contains(&r)) => {
+                "registers of this `wgmma.mma_async` were written after the one before, with no `wgmma.fence` behind"
+            }
+            _ => return Ok(()),
+        };
+        Err(Box::new((0, Fault::Wgmma { detail: detail.to_owned() })))
     }
 
     /// Tells the race checker and the counters of the shared memory a multiplication will read.
@@ -430,7 +461,38 @@ fn multiply(wgmma: &Wgmma, matrices: &Matrices, starts: &[Start]) -> Vec<Row32> 
     rows
 }
 
+/// Registers that hold A, counted over all frames.
+fn own_a(warp: &Warp, wgmma: &Wgmma) -> Option<[u32; 4]> {
+    match wgmma.a {
+        WgA::Regs(regs) => Some(regs.map(|r| warp.cur.base.r32 + r)),
+        WgA::Desc(_) => None,
+    }
+}
+
 impl Queue {
+    /// Whether anything is to be seen in the registers instructions touch.
+    #[inline(always)]
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.running.is_empty() || (self.has_fenced && !self.is_fenced)
+    }
+
+    pub(crate) fn fence(&mut self) {
+        (self.has_fenced, self.is_fenced) = (true, true);
+        self.written.clear();
+    }
+
+    /// Other instructions than moves and multiplications write this register.
+    pub(crate) fn write(&mut self, r: u32) {
+        if !self.is_fenced {
+            self.written.insert(r);
+        }
+    }
+
+    /// The running multiplication that reads A from this register.
+    pub(crate) fn reader(&self, r: u32) -> Option<u32> {
+        self.running.iter().find(|running| running.a.is_some_and(|a| a.contains(&r))).map(|running| running.pc)
+    }
+
     fn is_token(&self, word: u32) -> bool {
         let tokens = |r: &Running| r.first_token..r.first_token + r.starts.len() as u32;
         self.running.iter().any(|r| tokens(r).contains(&word))

@@ -83,12 +83,7 @@ pub fn hunt(shipped: &Shipped, bundle: &Bundle, templates: Vec<&'static str>, ef
     for cases in &shipped.calls {
         calls.push(call(shipped, cases)?);
     }
-    for call in &mut calls {
-        for seed in 0..effort.schedules.max(SEEDS) {
-            let clean = |e: Failure| anyhow::anyhow!("{} is wrong as it is, seed {seed}: {}", shipped.name, e.what);
-            call.instructions = call.instructions.max(run(bundle, call, seed, None).map_err(clean)?);
-        }
-    }
+    clean(shipped.name, bundle, &mut calls, effort)?;
     calls.sort_by_key(|call| call.instructions);
     let all = mutants(ptx)?;
     let n_all = all.len();
@@ -144,6 +139,29 @@ pub fn hunt(shipped: &Shipped, bundle: &Bundle, templates: Vec<&'static str>, ef
     }
     hunt.seconds = start.elapsed().as_secs_f64();
     Ok(hunt)
+}
+
+/// Runs every call under every schedule; what each costs is kept.
+fn clean(kernel: &str, bundle: &Bundle, calls: &mut [Call<'_>], effort: Effort) -> Result<()> {
+    let seeds = effort.schedules.max(SEEDS);
+    let runs: Vec<(usize, u64)> = (0..calls.len()).flat_map(|call| (0..seeds).map(move |seed| (call, seed))).collect();
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..effort.threads.max(1) {
+            scope.spawn(|| {
+                while let Some(&(call, seed)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = run(bundle, &calls[call], seed, None);
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push((call, seed, result));
+                }
+            });
+        }
+    });
+    for (call, seed, result) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let wrong = |e: Failure| anyhow::anyhow!("{kernel} is wrong as it is, seed {seed}: {}", e.what);
+        calls[call].instructions = calls[call].instructions.max(result.map_err(wrong)?);
+    }
+    Ok(())
 }
 
 fn call<'a>(shipped: &Shipped, cases: &'a [Case]) -> Result<Call<'a>> {
