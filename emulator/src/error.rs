@@ -82,6 +82,25 @@ pub enum ParseError {
     },
 }
 
+impl ParseError {
+    /// Whether one instruction is at fault, not the text around it.
+    pub(crate) fn is_of_instruction(&self) -> bool {
+        matches!(self, Self::UnknownInstruction { .. } | Self::Unsupported { .. } | Self::Operand { .. })
+    }
+
+    /// The same, told with the place in the source it comes from.
+    pub(crate) fn at(mut self, source: Option<(String, u32)>) -> Self {
+        let Some((file, at)) = source else { return self };
+        match &mut self {
+            Self::UnknownInstruction { what: detail, .. }
+            | Self::Unsupported { text: detail, .. }
+            | Self::Operand { found: detail, .. } => detail.push_str(&format!(" ({file}:{at})")),
+            _ => {}
+        }
+        self
+    }
+}
+
 /// Why a host-side memory operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -200,6 +219,14 @@ pub enum LaunchError {
     NoKernel {
         /// Name asked for.
         kernel: String,
+    },
+    /// The kernel, or a function it calls, holds an instruction this machine does not know.
+    #[error("kernel `{kernel}`: {source}")]
+    Instruction {
+        /// Name of the kernel.
+        kernel: String,
+        /// Which, and where.
+        source: ParseError,
     },
     /// Grid or block dimensions outside what devices allow.
     #[error("kernel `{kernel}`: {what} {found:?}, {expected}")]

@@ -138,6 +138,9 @@ pub fn launch(
 ) -> Result<Stats, LaunchError> {
     let kernel = launch.entry;
     let entry = module.entry(kernel).ok_or_else(|| LaunchError::NoKernel { kernel: kernel.to_owned() })?;
+    if let Some(source) = module.unknown_in(entry) {
+        return Err(LaunchError::Instruction { kernel: kernel.to_owned(), source });
+    }
     check_dimensions(entry, launch)?;
     let cluster = cluster_of(entry, launch)?;
     let static_smem = entry.static_smem_bytes;

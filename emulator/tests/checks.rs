@@ -296,3 +296,101 @@ fn blocks_that_wait_for_each_other_need_to_be_resident() {
         assert_eq!(launch(&gpu.module, &mut gpu.memory, &what, &gpu.options).is_ok(), ok);
     }
 }
+
+/// A warp-wide instruction, and more work for lanes that never come to it.
+fn lanes_part(instruction: &str) -> String {
+    format!("setp.ge.u32 %p1, %r0, 20;\n@%p1 bra L;\n{instruction}\nL:\nst.global.u32 [%rd1], 7;")
+}
+
+#[test]
+fn lanes_that_a_mask_names_have_to_come() {
+    let ballot = |mask: &str| lanes_part(&format!("vote.sync.ballot.b32 %r2, 1, {mask};"));
+    for (body, ok) in [(ballot("-1"), false), (ballot("0xfffff"), true)] {
+        let result = run(&body, 32);
+        assert_eq!(result.is_ok(), ok, "{result:?}");
+        let Err(error) = result else { continue };
+        let LaunchError::WarpSync { place, detail } = &error else { panic!("{error}") };
+        assert!(kernel(&body).lines().nth(place.ptx_line as usize - 1).unwrap().starts_with("vote"), "{error}");
+        assert!(detail.contains("0x000fffff") && detail.contains("0xfff00000"), "{error}");
+    }
+    // Lanes that return early are no longer expected.
+    assert_eq!(run("setp.ge.u32 %p1, %r0, 20;\n@%p1 ret;\nvote.sync.ballot.b32 %r2, 1, -1;", 32), Ok(()));
+    let mma =
+        "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2}, {%r3}, {%f1,%f2,%f3,%f4};";
+    for (body, threads) in [(lanes_part(mma), 32), (mma.to_owned(), 31)] {
+        let error = run(&format!(".reg .f32 %f<5>;\n{body}"), threads).unwrap_err();
+        assert!(matches!(error, LaunchError::WarpSync { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_lane_that_does_not_take_part_has_no_value_to_give() {
+    let shuffle = |mode: &str, by: u32| {
+        format!(
+            "setp.ge.u32 %p1, %r0, 16;\n@%p1 bra L;\nshfl.sync.{mode}.b32 %r2, %r0, {by}, 31, 0xffff;\n\
+             mul.wide.u32 %rd2, %r0, 4;\nadd.s64 %rd3, %rd1, %rd2;\nst.global.u32 [%rd3], %r2;\nL:"
+        )
+    };
+    assert_eq!(run(&shuffle("idx", 15), 32), Ok(()));
+    let error = run(&shuffle("idx", 16), 32).unwrap_err();
+    assert!(matches!(&error, LaunchError::WarpSync { detail, .. } if detail.contains("0x0000ffff")), "{error}");
+    // The last lane reads beyond, as sums do; it gets nothing that looks like a value.
+    let mut gpu = Gpu::new(&kernel(&shuffle("down", 1)));
+    let out = gpu.upload(&[0u32; 64]);
+    gpu.run("k", 1, 32, &[Arg::U64(out)]);
+    let got = gpu.download::<u32>(out, 16);
+    assert_eq!(got[..15], (1..16).collect::<Vec<u32>>());
+    assert!(f32::from_bits(got[15]).is_nan());
+}
+
+#[test]
+fn only_kernels_that_come_to_an_unknown_instruction_are_refused() {
+    let other = kernel("frobnicate.u32 %r1, %r0;").replace(HEAD, "").replace(".entry k(", ".entry bad(");
+    let mut gpu = Gpu::new(&(kernel("st.global.u32 [%rd1], 5;") + &other));
+    let out = gpu.upload(&[0u32]);
+    gpu.run("k", 1, 1, &[Arg::U64(out)]);
+    let error = gpu.try_run("bad", [1; 3], [1; 3], 0, &[Arg::U64(out)]).unwrap_err();
+    assert!(error.to_string().contains("frobnicate"), "{error}");
+}
+
+/// Blocks take a ticket and wait until all have; `goal` is how many they wait for.
+fn wait_for_all(goal: u32) -> String {
+    kernel(&format!(
+        "atom.global.add.u32 %r1, [%rd1], 1;\nL:\nld.volatile.global.u32 %r2, [%rd1];\n\
+         setp.lt.u32 %p1, %r2, {goal};\n@%p1 bra L;"
+    ))
+}
+
+#[test]
+fn blocks_that_wait_for_each_other_are_started_and_those_that_wait_in_vain_are_told() {
+    let run = |goal| {
+        let mut gpu = Gpu::new(&wait_for_all(goal));
+        let counter = gpu.upload(&[0u32]);
+        gpu.try_run("k", [40, 1, 1], [1; 3], 0, &[Arg::U64(counter)]).map(|_| gpu.download::<u32>(counter, 1)[0])
+    };
+    assert_eq!(run(40), Ok(40));
+    let error = run(41).unwrap_err();
+    assert!(
+        matches!(&error, LaunchError::Deadlock { waiting, .. } if waiting[0].contains("nobody changes it")),
+        "{error}"
+    );
+}
+
+#[test]
+fn who_has_taken_a_ticket_follows_those_before() {
+    let body = |own: &str| {
+        kernel(&format!(
+            "atom.global.add.u32 %r1, [%rd1], 1;\nsetp.ne.u32 %p1, %r1, 3;\n@%p1 ret;\n{own}\nst.global.u32 [%rd1], 0;"
+        ))
+    };
+    let run = |text: String| {
+        let mut gpu = Gpu::new(&text);
+        let counter = gpu.upload(&[0u32]);
+        gpu.try_run("k", [4, 1, 1], [1; 3], 0, &[Arg::U64(counter)]).map(|_| gpu.download::<u32>(counter, 1)[0])
+    };
+    assert_eq!(run(body("")), Ok(0));
+    // Who only reads it follows nobody.
+    let error =
+        run(body("").replace("atom.global.add.u32 %r1, [%rd1], 1", "red.global.add.u32 [%rd1], 1;\nmov.u32 %r1, 3"));
+    assert!(matches!(error, Err(LaunchError::Race { .. })), "{error:?}");
+}

@@ -102,9 +102,14 @@ fn every_missing_wait_of_the_matmul_shows() {
     let text = fixture("hopper");
     let end = text.find(".entry cluster_sum").unwrap();
     assert!(!is_caught(&text));
-    for what in
-        ["wgmma.wait_group", "mbarrier.try_wait", "wgmma.commit_group", "mbarrier.arrive.shared", "bulk.wait_group"]
-    {
+    for what in [
+        "wgmma.fence",
+        "wgmma.wait_group",
+        "mbarrier.try_wait",
+        "wgmma.commit_group",
+        "mbarrier.arrive.shared",
+        "bulk.wait_group",
+    ] {
         let found = instructions_with(&text[..end], what);
         assert!(!found.is_empty(), "{what}");
         for (from, to) in found {

@@ -37,6 +37,18 @@ fn flag(body: &str) -> bool {
 #[test]
 fn integer_rows() {
     for (body, want) in [
+        ("mov.u32 %r2, 0xfffe0003;\nmov.u32 %r3, 0x00050002;\nmin.s16x2.relu %r1, %r2, %r3;", 0x0000_0002),
+        ("max.s32.relu %r1, -5, -9;", 0),
+        (
+            "createpolicy.fractional.L2::evict_last.b64 %rd1, 1.0;\nmov.u64 %rd2, s;\nst.shared.u32 [s], 9;\n\
+          cvta.shared.u64 %rd2, %rd2;\nld.L2::cache_hint.u32 %r1, [%rd2], %rd1;",
+            9,
+        ),
+        (
+            "st.shared.v2.u32 [s], {1, 2};\nred.shared.add.v2.u32 [s], {10, 20};\nld.shared.v2.u32 {%r2, %r3}, [s];\n\
+          mad.lo.u32 %r1, %r2, 100, %r3;",
+            1122,
+        ),
         ("add.s32 %r1, 2147483647, 1;", 0x8000_0000),
         ("add.sat.s32 %r1, 2147483647, 1;", 0x7fff_ffff),
         ("sub.u32 %r1, 3, 5;", 0xffff_fffe),

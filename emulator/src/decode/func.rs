@@ -53,6 +53,8 @@ pub(crate) struct Decoder<'b> {
     pred_consts: [Option<R>; 2],
     /// Registers of the 32-bit bank that have 16 bits.
     short: HashSet<R>,
+    /// Operations that come before the one an instruction decodes to.
+    pub(crate) before: Vec<Op>,
     /// Branches to patch: instruction, scope, labels, line.
     fixups: Vec<(usize, usize, Vec<String>, u32)>,
     loc: u32,
@@ -72,6 +74,7 @@ pub(crate) fn decode(builder: &mut Builder, function: &Function) -> Decoded<Fram
         wide_consts: HashMap::new(),
         pred_consts: [None; 2],
         short: HashSet::new(),
+        before: Vec::new(),
         fixups: Vec::new(),
         loc: 0,
     };
@@ -232,9 +235,21 @@ impl Decoder<'_> {
                 idx * 2 + u32::from(guard.negated) + 1
             }
         };
-        let op = self.decode_op(&mut mods, operands)?;
-        mods.finish()?;
-        self.push(op, guard_code, line)
+        match self.decode_op(&mut mods, operands).and_then(|op| mods.finish().map(|()| op)) {
+            Ok(op) => {
+                for before in std::mem::take(&mut self.before) {
+                    self.push(before, guard_code, line)?;
+                }
+                self.push(op, guard_code, line)
+            }
+            // Kernels that never get here run all the same.
+            Err(error) if error.is_of_instruction() => {
+                self.before.clear();
+                self.builder.unknown.push((self.builder.code.len() as u32, error));
+                self.push(Op::Trap, guard_code, line)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn push(&mut self, op: Op, guard: u32, line: u32) -> Decoded<()> {
@@ -386,7 +401,7 @@ impl Decoder<'_> {
     }
 
     pub(crate) fn bad(&self, mods: &Mods<'_>, expected: &'static str, found: &Operand) -> ParseError {
-        ParseError::Operand { line: mods.line, text: mods.text.to_owned(), expected, found: format!("{found:?}") }
+        ParseError::Operand { line: mods.line, text: mods.text.to_owned(), expected, found: found.to_string() }
     }
 
     /// Operand `index`, or an error naming what should be there.

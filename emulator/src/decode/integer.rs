@@ -47,7 +47,13 @@ impl Decoder<'_> {
                     (_, true) => Bin32::MaxS16x2,
                     (_, false) => Bin32::MaxU16x2,
                 };
-                self.bin32(op, Ty::B32, mods, ops)?
+                let is_relu = name != "add" && mods.take("relu");
+                let op = self.bin32(op, Ty::B32, mods, ops)?;
+                if is_relu { self.relu(op, Bin32::MaxS16x2) } else { op }
+            }
+            "min" | "max" if mods.types() == [Ty::S32] && mods.take("relu") => {
+                let op = self.sized_binary(name, Ty::S32, mods, ops)?;
+                self.relu(op, Bin32::MaxS)
             }
             "add" | "sub" if mods.types() == [Ty::S32] && mods.take("sat") => {
                 let op = if name == "add" { Bin32::AddSat } else { Bin32::SubSat };
@@ -169,6 +175,13 @@ impl Decoder<'_> {
             }
             _ => return Ok(None),
         }))
+    }
+
+    /// `op`, and what is below zero of its result as zero.
+    fn relu(&mut self, op: Op, max: Bin32) -> Op {
+        let Op::Bin32(_, d, ..) = op else { return op };
+        self.before.push(op);
+        Op::Bin32(max, d, d, self.const32(Const::Bits(0)))
     }
 
     fn need_word(&self, ty: Ty, mods: &Mods<'_>) -> Decoded<()> {

@@ -132,10 +132,16 @@ impl Decoder<'_> {
         Ok(wide)
     }
 
+    /// Operands without the cache policy at their end.
+    fn without_policy<'o>(mods: &mut Mods<'_>, ops: &'o [Operand]) -> &'o [Operand] {
+        if mods.take("L2::cache_hint") { &ops[..ops.len().saturating_sub(1)] } else { ops }
+    }
+
     fn load(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Op> {
         let ty = mods.ty(0)?;
         let space = self.space(mods);
         let n = Self::vector_len(mods);
+        let ops = Self::without_policy(mods, ops);
         let passes = mods.take("cg") | mods.take("cv") | mods.take("L1::no_allocate");
         drop_hints(mods);
         let order = take_order(mods);
@@ -175,6 +181,7 @@ impl Decoder<'_> {
         let ty = mods.ty(0)?;
         let space = self.space(mods);
         let n = Self::vector_len(mods);
+        let ops = Self::without_policy(mods, ops);
         drop_hints(mods);
         let order = take_order(mods);
         let addr = self.address(space, self.arg(mods, ops, 0)?, mods)?;
@@ -201,6 +208,8 @@ impl Decoder<'_> {
     fn atom(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Op> {
         let (ty, is_red) = (mods.ty(0)?, mods.name() == "red");
         let space = self.space(mods);
+        let n = Self::vector_len(mods);
+        let ops = Self::without_policy(mods, ops);
         drop_hints(mods);
         let order = MemOrder { strong: true, ..take_order(mods) };
         let (signed, float) = (ty.is_signed(), !ty.is_int());
@@ -230,11 +239,21 @@ impl Decoder<'_> {
             return Err(mods.unknown(format!("type {ty:?}")));
         }
         let shift = usize::from(!is_red);
-        let d = if is_red { None } else { Some(self.dst_ty(ty, self.arg(mods, ops, 0)?, mods)?) };
-        let addr = self.address(space, self.arg(mods, ops, shift)?, mods)?;
-        let b = self.src(ty, self.arg(mods, ops, shift + 1)?, mods)?;
-        let c = if op == AtomOp::Cas { self.src(ty, self.arg(mods, ops, shift + 2)?, mods)? } else { b };
-        Ok(Op::Atom(Box::new(Atom { op, ty, wide: ty.bytes() == 8, d, addr, b, c, order })))
+        let mut addr = self.address(space, self.arg(mods, ops, shift)?, mods)?;
+        let values = self.vector(n, self.arg(mods, ops, shift + 1)?, mods)?;
+        let results = if is_red { &[] } else { self.vector(n, self.arg(mods, ops, 0)?, mods)? };
+        let mut atoms = Vec::new();
+        // Each element of a vector is an atomic of its own.
+        for (i, value) in values.iter().enumerate() {
+            let d = results.get(i).map(|result| self.dst_ty(ty, result, mods)).transpose()?;
+            let b = self.src(ty, value, mods)?;
+            let c = if op == AtomOp::Cas { self.src(ty, self.arg(mods, ops, shift + 2)?, mods)? } else { b };
+            atoms.push(Op::Atom(Box::new(Atom { op, ty, wide: ty.bytes() == 8, d, addr, b, c, order })));
+            addr.offset = addr.offset.wrapping_add(ty.bytes() as i32);
+        }
+        let last = atoms.pop().ok_or_else(|| mods.unknown("a vector of nothing"))?;
+        self.before = atoms;
+        Ok(last)
     }
 
     fn copy(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Option<Op>> {
@@ -260,6 +279,7 @@ impl Decoder<'_> {
         if !(mods.take("shared") | mods.take("shared::cta")) || !mods.take("global") {
             return Err(mods.unknown("copies other than global to shared"));
         }
+        let ops = Self::without_policy(mods, ops);
         drop_hints(mods);
         let dst = self.address(MemSpace::Shared, self.arg(mods, ops, 0)?, mods)?;
         let src = self.address(MemSpace::Global, self.arg(mods, ops, 1)?, mods)?;

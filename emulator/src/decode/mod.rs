@@ -71,6 +71,8 @@ pub struct Module {
     pub(crate) locations: Vec<(u32, u32)>,
     pub(crate) files: HashMap<u32, String>,
     pub(crate) target: String,
+    /// Instructions this machine does not know; traps stand in their places.
+    unknown: Vec<(u32, ParseError)>,
     /// Names of the functions, in the order of `functions`.
     pub(crate) names: Vec<String>,
     entries: Vec<Entry>,
@@ -164,6 +166,8 @@ pub(crate) struct Builder {
     global_bytes: u64,
     pub(crate) code: Vec<Instr>,
     pub(crate) locations: Vec<(u32, u32)>,
+    /// Instructions nobody knows, by place.
+    pub(crate) unknown: Vec<(u32, ParseError)>,
 }
 
 impl Builder {
@@ -207,13 +211,14 @@ impl Module {
     /// Parses and decodes a PTX text.
     ///
     /// # Errors
-    /// [`ParseError`] with the line: bad syntax, an unknown instruction or modifier, an undeclared name.
+    /// [`ParseError`] with the line: bad syntax, an undeclared name, an unknown instruction or modifier that every kernel
+    /// comes to. Where only some do, their launches are refused.
     pub fn parse(ptx: &str) -> Result<Module, ParseError> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let text = parser::parse(ptx)?;
         let (builder, functions, entries) = build(&text)?;
         let n_common_shared = entries.first().map_or(builder.shared.len(), |e| e.own_shared.0);
-        Ok(Module {
+        let module = Module {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             code: builder.code,
             functions,
@@ -224,8 +229,44 @@ impl Module {
             names: text.functions.iter().filter(|f| f.body.is_some()).map(|f| f.name.clone()).collect(),
             files: text.files,
             target: text.target,
+            unknown: builder.unknown,
             entries,
-        })
+        };
+        let mut refused = module.entries.iter().map(|entry| module.unknown_in(entry));
+        match refused.next() {
+            Some(Some(first)) if refused.all(|error| error.is_some()) => Err(first),
+            _ => Ok(module),
+        }
+    }
+
+    /// The first instruction this machine does not know in a kernel and all it may call.
+    pub(crate) fn unknown_in(&self, entry: &Entry) -> Option<ParseError> {
+        if self.unknown.is_empty() {
+            return None;
+        }
+        let starts = |pc: u32| self.functions.iter().map(|f| f.entry_pc).filter(move |&start| start > pc).min();
+        let range = |f: usize| {
+            let start = self.functions[f].entry_pc;
+            start..starts(start).unwrap_or(self.code.len() as u32)
+        };
+        let (mut reached, mut next) = (vec![false; self.functions.len()], vec![entry.function]);
+        while let Some(function) = next.pop() {
+            if std::mem::replace(&mut reached[function], true) {
+                continue;
+            }
+            if let Some((pc, error)) = self.unknown.iter().find(|(pc, _)| range(function).contains(pc)) {
+                return Some(error.clone().at(self.source(*pc)));
+            }
+            for pc in range(function) {
+                let op::Op::Call(call) = &self.code[pc as usize].op else { continue };
+                match call.target {
+                    op::Target::Function(callee) => next.push(callee),
+                    op::Target::Register(_) => next.extend((0..reached.len()).filter(|f| !reached[*f])),
+                    op::Target::Builtin(_) => {}
+                }
+            }
+        }
+        None
     }
 
     /// Names of the kernels, in the order of the text.
@@ -263,6 +304,7 @@ fn build(text: &Text) -> Result<Built, ParseError> {
         global_bytes: 0,
         code: Vec::new(),
         locations: Vec::new(),
+        unknown: Vec::new(),
     };
     for var in &text.vars {
         let symbol = builder.declare(var)?;

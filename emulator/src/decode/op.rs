@@ -281,6 +281,8 @@ pub(crate) struct Mma {
     /// Accumulators are packed f16 instead of f32.
     pub(crate) d_half: bool,
     pub(crate) c_half: bool,
+    /// Integer sums stop at the ends of their range instead of wrapping.
+    pub(crate) saturate: bool,
     pub(crate) d: Vec<R>,
     pub(crate) a: Vec<R>,
     pub(crate) b: Vec<R>,
@@ -325,6 +327,7 @@ pub(crate) struct WmmaMma {
     pub(crate) ty: MmaTy,
     pub(crate) c_half: bool,
     pub(crate) d_half: bool,
+    pub(crate) saturate: bool,
     pub(crate) d: Vec<R>,
     pub(crate) a: Vec<R>,
     pub(crate) b: Vec<R>,

@@ -107,16 +107,14 @@ impl Decoder<'_> {
         {
             return Err(mods.unknown("this mix of types"));
         }
-        if integer && mods.take("satfinite") {
-            return Err(mods.unknown("modifier `.satfinite`"));
-        }
+        let saturate = integer && mods.take("satfinite");
         let (d_half, c_half) = (d_ty == Ty::F16, c_ty == Ty::F16);
         let size = |half| if half { 2 } else { 4 };
         let d = self.regs_out(size(d_half), self.arg(mods, ops, 0)?, mods)?;
         let a = self.regs_in(n_a, self.arg(mods, ops, 1)?, mods)?;
         let b = self.regs_in(n_b, self.arg(mods, ops, 2)?, mods)?;
         let c = self.regs_in(size(c_half), self.arg(mods, ops, 3)?, mods)?;
-        Ok(Op::Mma(Box::new(Mma { a_ty, b_ty, k, d_half, c_half, d, a, b, c })))
+        Ok(Op::Mma(Box::new(Mma { a_ty, b_ty, k, d_half, c_half, saturate, d, a, b, c })))
     }
 
     fn ldmatrix(&mut self, mods: &mut Mods<'_>, ops: &[Operand]) -> Decoded<Op> {
@@ -162,9 +160,7 @@ impl Decoder<'_> {
                 return Err(mods.unknown(format!("elements {a_ty:?}")));
             };
             let integer = matches!(ty, MmaTy::S8 | MmaTy::U8);
-            if integer && mods.take("satfinite") {
-                return Err(mods.unknown("modifier `.satfinite`"));
-            }
+            let saturate = integer && mods.take("satfinite");
             let ok = |t| match t {
                 Ty::F32 => !integer,
                 Ty::F16 => ty == MmaTy::F16,
@@ -180,7 +176,7 @@ impl Decoder<'_> {
             let a = self.regs_in(frag_regs(m, k, ty), self.arg(mods, ops, 1)?, mods)?;
             let b = self.regs_in(frag_regs(k, n, ty), self.arg(mods, ops, 2)?, mods)?;
             let c = self.regs_in(size(c_half), self.arg(mods, ops, 3)?, mods)?;
-            return Ok(Op::WmmaMma(Box::new(WmmaMma { m, n, k, ty, c_half, d_half, d, a, b, c })));
+            return Ok(Op::WmmaMma(Box::new(WmmaMma { m, n, k, ty, c_half, d_half, saturate, d, a, b, c })));
         }
         let store = mods.take("store");
         if !store && !mods.take("load") {

@@ -468,7 +468,12 @@ fn talk(order: &mut Order, channels: &mut HashMap<u64, Channel>, address: u64, t
 }
 
 #[cold]
-pub(crate) fn conflict<T>(lane: usize, range: &Range, access: Access, other: Stamp, cause: Cause) -> Lane<T> {
+pub(crate) fn conflict<T>(lane: usize, range: &Range, access: Access, mut other: Stamp, cause: Cause) -> Lane<T> {
+    // Nobody is in conflict with himself: of several lanes another one is meant.
+    other.lanes = match other.lanes & !(1 << lane) {
+        0 => other.lanes,
+        others => others,
+    };
     let cause = if other.who.is_agent() { Cause::InFlight } else { cause };
     let (address, bytes, is_shared) = (range.address, range.bytes, range.home == Home::Shared);
     let found = Conflict { access, is_shared, address, bytes, other, cause };

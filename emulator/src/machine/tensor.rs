@@ -174,6 +174,11 @@ fn transposed_pair(at: impl Fn(usize, usize) -> u32, lane: usize) -> u32 {
     at(row, col) | at(row + 1, col) << 16
 }
 
+/// A sum of integers; a cast to i32 stops at the ends of its range.
+fn whole(sum: f64, saturate: bool) -> u32 {
+    if saturate { sum as i32 as u32 } else { sum as i64 as u32 }
+}
+
 impl Warp {
     fn mma(&mut self, mma: &Mma, m: u32) {
         match mma.k {
@@ -234,7 +239,7 @@ impl Warp {
                     return pack_f16(sum[g + 8 * r][2 * t], sum[g + 8 * r][2 * t + 1]);
                 }
                 let value = sum[g + 8 * (r >> 1)][2 * t + (r & 1)];
-                if integer { value as i64 as u32 } else { (value as f32).to_bits() }
+                if integer { whole(value, mma.saturate) } else { (value as f32).to_bits() }
             });
         }
     }
@@ -269,7 +274,7 @@ impl Warp {
                 let at = lane * per_lane;
                 match (w.d_half, integer) {
                     (true, _) => pack_f16(sum[at + 2 * r], sum[at + 2 * r + 1]),
-                    (false, true) => sum[at + r] as i64 as u32,
+                    (false, true) => whole(sum[at + r], w.saturate),
                     (false, false) => (sum[at + r] as f32).to_bits(),
                 }
             });

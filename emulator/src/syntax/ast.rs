@@ -150,6 +150,40 @@ pub(crate) enum Operand {
     List(Vec<Operand>),
 }
 
+impl std::fmt::Display for Operand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |f: &mut std::fmt::Formatter<'_>, parts: &[Operand]| {
+            parts.iter().enumerate().try_for_each(|(i, part)| write!(f, "{}{part}", if i == 0 { "" } else { ", " }))
+        };
+        match self {
+            Operand::Name(name) => f.write_str(name),
+            Operand::Offset(name, offset) => write!(f, "{name}{offset:+}"),
+            Operand::Int(bits) => write!(f, "{}", *bits as i64),
+            Operand::F32(bits) => write!(f, "{}", f32::from_bits(*bits)),
+            Operand::F64(bits) => write!(f, "{}", f64::from_bits(*bits)),
+            Operand::Memory(base, 0) => write!(f, "[{base}]"),
+            Operand::Memory(base, offset) => write!(f, "[{base}{offset:+}]"),
+            Operand::Not(inner) => write!(f, "!{inner}"),
+            Operand::Pair(a, b) => write!(f, "{a}|{b}"),
+            Operand::Vector(parts) => {
+                f.write_str("{")?;
+                list(f, parts)?;
+                f.write_str("}")
+            }
+            Operand::List(parts) => {
+                f.write_str("(")?;
+                list(f, parts)?;
+                f.write_str(")")
+            }
+            Operand::Tensor(map, coordinates) => {
+                write!(f, "[{map}, {{")?;
+                list(f, coordinates)?;
+                f.write_str("}]")
+            }
+        }
+    }
+}
+
 /// A predicate guard: register name and whether it is negated.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
