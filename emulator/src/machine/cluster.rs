@@ -8,9 +8,11 @@ use super::block::{Block, Env, Grid, Round, permutation};
 use super::flight::{Hub, Owner};
 use super::mbarrier::Object;
 use super::race::access_of;
+use super::shadow::Stamp;
 use super::shared::Shared;
 use super::warp::{LANES, State, Wait, Warp};
-use crate::decode::op::R;
+use crate::decode::hopper_op::Hopper;
+use crate::decode::op::{Op, R};
 use crate::error::LaunchError;
 use crate::memory::{SHARED_TAG, TAG_MASK};
 use crate::stats::Stats;
@@ -122,12 +124,16 @@ impl<'a> Cluster<'a> {
         Err(self.deadlock())
     }
 
-    /// The block of this rank has ended: what the others did in its shared memory has to come before that.
+    /// The block of this rank has ended: what the others did in its shared memory has to come before that. Arrivals at its
+    /// mbarriers may come late: nobody waits for the last ones of a ring, and kernels in use leave them behind.
     fn check_readers(&mut self, rank: usize) -> Result<(), LaunchError> {
         let ended = &self.blocks[rank];
         self.hub.ended[rank] = Some(ended.env.block_idx);
         let Some(races) = ended.env.races.as_deref().filter(|_| self.blocks.len() > 1) else { return Ok(()) };
-        let late = self.hub.shadows[rank].region.stamps().find(|(_, stamp)| !races.is_known(stamp));
+        let code = &ended.env.grid.module.code;
+        let is_arrival = |stamp: &Stamp| matches!(&code[stamp.pc() as usize].op, Op::Hopper(op) if matches!(**op, Hopper::Mbar(_) | Hopper::MbarWait(_)));
+        let mut stamps = self.hub.shadows[rank].region.stamps();
+        let late = stamps.find(|(_, stamp)| !races.is_known(stamp) && !is_arrival(stamp));
         let Some((word, stamp)) = late else { return Ok(()) };
         let linear = |b: &&Block<'_>| b.env.linear() == stamp.who.block();
         let by = self.blocks.iter().find(linear).unwrap_or(ended);
