@@ -51,7 +51,9 @@ mod array;
 mod headers;
 mod host;
 mod program;
+mod refuse;
 mod run;
+mod scan;
 
 pub use array::{Array, ArrayError, ArrayType};
 pub use enel_emulator::{Checks, Fill, LaunchError, MapElement, ParseError, Stats, Swizzle};

@@ -6,7 +6,7 @@ use enel_emulator::{Module, ParseError};
 use enel_nvrtc::{Arch, CompileError, Compiler, Foreign};
 
 use crate::headers;
-use crate::host;
+use crate::refuse::Texts;
 
 /// How a CUDA text is translated.
 #[derive(Clone, Debug)]
@@ -99,20 +99,31 @@ impl Program {
         let name = file.rsplit('/').next().unwrap_or(file);
         let instances: Vec<&str> = options.instances.iter().map(String::as_str).collect();
         let quoted = quoted_headers(source, &options.folders);
-        let mut headers = headers::all();
-        headers.extend(quoted.iter().map(|(name, text)| (name.as_str(), text.as_str())));
-        let source = &host::strip(source);
-        let foreign = Foreign {
-            name: name.strip_suffix(".cu").unwrap_or(name),
+        // A stand-in gives way to a header of that name.
+        let is_theirs = |name: &str| {
+            quoted.iter().any(|(known, _)| known == name)
+                || options.folders.iter().any(|folder| folder.join(name).is_file())
+        };
+        let headers: Vec<_> = headers::all().into_iter().filter(|(name, _)| !is_theirs(name)).collect();
+        let plain = Foreign {
+            name,
             source,
             arch: options.target.to_virtual(),
             headers: &headers,
             folders: &options.folders,
             defines: &options.defines,
+            before: None,
             expressions: &instances,
         };
+        let usual = Foreign { before: Some(headers::BEFORE), ..plain.clone() };
+        let compile = |foreign: &Foreign<'_>| Texts::new(source, &quoted).compile(compiler, foreign);
+        // A text that defines for itself what is usually there before it is compiled alone.
+        let translated = compile(&usual).or_else(|error| match error {
+            CompileError::Source { .. } => compile(&plain).map_err(|_| error),
+            _ => Err(error),
+        });
         let refused = |source| ProgramError::Compile { file: file.to_owned(), source: Box::new(source) };
-        let translated = compiler.translate(&foreign).map_err(refused)?;
+        let translated = translated.map_err(refused)?;
         let mut program = Program::from_ptx(&format!("PTX of {file}"), &translated.ptx)?;
         program.aliases = translated.names.into_iter().collect();
         Ok(program)
@@ -165,7 +176,7 @@ impl Program {
     }
 }
 
-/// Headers a text includes in quotes, and those they include, without their host code.
+/// Headers a text includes in quotes, and those they include.
 fn quoted_headers(source: &str, folders: &[PathBuf]) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut open = vec![source.to_owned()];
@@ -182,7 +193,7 @@ fn quoted_headers(source: &str, folders: &[PathBuf]) -> Vec<(String, String)> {
             let read = folders.iter().find_map(|folder| std::fs::read_to_string(folder.join(name)).ok());
             if let Some(body) = read {
                 open.push(body.clone());
-                found.push((name.to_owned(), host::strip(&body)));
+                found.push((name.to_owned(), body));
             }
         }
     }
