@@ -340,7 +340,7 @@ pub enum LaunchError {
         detail: String,
     },
     /// Nothing can run any more.
-    #[error("kernel `{kernel}`, block {block:?}: deadlock: {}", waiting.join("; "))]
+    #[error("kernel `{kernel}`, block ({}, {}, {}): deadlock: {}", block[0], block[1], block[2], waiting.join("; "))]
     Deadlock {
         /// Name of the kernel.
         kernel: String,

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::error::MemoryError;
+use crate::machine::print::Printed;
 
 /// Generic addresses carry their space in the top byte; 0 is global.
 pub(crate) const SHARED_TAG: u64 = 1 << 56;
@@ -56,6 +57,8 @@ pub struct Memory {
     pub(crate) wide_lock: Mutex<()>,
     /// Where `malloc` of a kernel takes from: address, and bytes taken.
     heap: Option<(u64, AtomicU64)>,
+    /// What kernels have printed.
+    printed: Mutex<Printed>,
 }
 
 impl Default for Memory {
@@ -70,7 +73,13 @@ impl Memory {
     /// An empty memory.
     pub fn new() -> Self {
         // Slot 0 stays empty, so null and small integers are never valid addresses.
-        Memory { slots: vec![Slot::Null], modules: HashMap::new(), wide_lock: Mutex::new(()), heap: None }
+        Memory {
+            slots: vec![Slot::Null],
+            modules: HashMap::new(),
+            wide_lock: Mutex::new(()),
+            heap: None,
+            printed: Mutex::default(),
+        }
     }
 
     /// Allocates `bytes` and returns the address, a multiple of 256. The content counts as never written.
@@ -199,6 +208,16 @@ impl Memory {
         let size = bytes.saturating_add(31) & !15;
         let grown = taken.fetch_update(Relaxed, Relaxed, |n| n.checked_add(size).filter(|n| *n <= HEAP_BYTES));
         grown.map_or(0, |at| start + at)
+    }
+
+    /// Adds what a kernel prints.
+    pub(crate) fn print(&self, text: &[u8]) {
+        self.printed.lock().unwrap_or_else(|e| e.into_inner()).push(text);
+    }
+
+    /// What kernels have printed since the last call, in order; cut after 1 MiB, with a line that says so.
+    pub fn take_printed(&mut self) -> String {
+        self.printed.get_mut().unwrap_or_else(|e| e.into_inner()).take()
     }
 
     /// Address and size of variable `name` of `module`, once a kernel of that module has been launched.

@@ -6,7 +6,9 @@ use enel_emulator::{Module, ParseError};
 use enel_nvrtc::{Arch, CompileError, Compiler, Foreign};
 
 use crate::headers;
+use crate::names::signature;
 use crate::refuse::Texts;
+use crate::scan::{Item, code_only, items, mentions};
 
 /// How a CUDA text is translated.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Program {
     pub(crate) module: Module,
     /// What a user calls a kernel, and its name in the PTX.
     aliases: Vec<(String, String)>,
+    /// Kernels that are templates.
+    templates: Vec<String>,
     ptx: String,
 }
 
@@ -59,19 +63,21 @@ pub enum ProgramError {
         source: Box<CompileError>,
     },
     /// No kernel of that name.
-    #[error("there is no kernel `{name}`; there are: {}", known.join(", "))]
+    #[error("there is no kernel `{name}`{}; there are: {}", instance(name, *is_template), known.join(", "))]
     NoKernel {
         /// What was asked for.
         name: String,
-        /// What there is.
+        /// What there is, as C++ spells it.
         known: Vec<String>,
+        /// Whether a template has that name, of which an instance must be named.
+        is_template: bool,
     },
     /// Several kernels that C++ calls alike.
     #[error("`{name}` may mean any of: {}", found.join(", "))]
     Ambiguous {
         /// What was asked for.
         name: String,
-        /// Their names in the PTX.
+        /// Their names in the PTX, and in C++.
         found: Vec<String>,
     },
 }
@@ -83,7 +89,7 @@ impl Program {
     /// [`ProgramError::Parse`] with file, line and instruction.
     pub fn from_ptx(file: &str, ptx: &str) -> Result<Program, ProgramError> {
         let module = Module::parse(ptx).map_err(|source| ProgramError::Parse { file: file.to_owned(), source })?;
-        Ok(Program { module, aliases: Vec::new(), ptx: ptx.to_owned() })
+        Ok(Program { module, aliases: Vec::new(), templates: Vec::new(), ptx: ptx.to_owned() })
     }
 
     /// Kernels of a CUDA text. Headers of a toolkit are replaced by stand-ins; host code is dropped.
@@ -126,6 +132,7 @@ impl Program {
         let translated = translated.map_err(refused)?;
         let mut program = Program::from_ptx(&format!("PTX of {file}"), &translated.ptx)?;
         program.aliases = translated.names.into_iter().collect();
+        program.templates = quoted.iter().flat_map(|(_, text)| templates(text)).chain(templates(source)).collect();
         Ok(program)
     }
 
@@ -164,16 +171,41 @@ impl Program {
             [] => self.kernel_exact(name, name),
             many => Err(ProgramError::Ambiguous {
                 name: name.to_owned(),
-                found: many.iter().map(|&k| k.to_owned()).collect(),
+                found: many.iter().map(|&k| format!("{k} = {}", signature(k))).collect(),
             }),
         }
     }
 
     fn kernel_exact(&self, name: &str, ptx: &str) -> Result<&str, ProgramError> {
-        let known = || self.kernels().map(str::to_owned).collect();
         let found = self.kernels().find(|k| *k == ptx);
-        found.ok_or_else(|| ProgramError::NoKernel { name: name.to_owned(), known: known() })
+        found.ok_or_else(|| {
+            let last = name.rsplit("::").next().unwrap_or(name);
+            let is_template = self.templates.iter().any(|known| known == last);
+            ProgramError::NoKernel {
+                name: name.to_owned(),
+                known: self.kernels().map(signature).collect(),
+                is_template,
+            }
+        })
     }
+}
+
+fn instance(name: &str, is_template: bool) -> String {
+    if is_template {
+        format!(", which is a template: name an instance, such as `{name}<float, 4>`")
+    } else {
+        String::new()
+    }
+}
+
+/// Names of the kernels of a text that are templates.
+fn templates(text: &str) -> Vec<String> {
+    let code = code_only(text);
+    let is_kernel = |item: &Item| {
+        let body = std::str::from_utf8(&code[item.start..item.end]).unwrap_or("");
+        body.trim_start().starts_with("template") && mentions(body, "__global__", true)
+    };
+    items(&code).into_iter().filter(is_kernel).filter_map(|item| item.name).collect()
 }
 
 /// Headers a text includes in quotes, and those they include.
