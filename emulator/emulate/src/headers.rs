@@ -64,6 +64,8 @@ const HEADERS: &[(&str, &str)] = headers! {
     "cooperative_groups.h" from "cooperative_groups.h",
     "mma.h" from "mma.h",
     "cuda_pipeline.h" from "cuda_pipeline.h",
+    "enel/async.h" from "async.h",
+    "cuda/pipeline" from "cuda_pipeline",
     "cuda/barrier" from "cuda_barrier",
     "cuda/ptx" from "cuda_ptx",
     "cuda/std/type_traits" from "cuda_std",
