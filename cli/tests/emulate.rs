@@ -59,6 +59,7 @@ fn arrays_go_in_and_out() {
     assert_eq!(load(&dir.path().join("y2.npy")), load(&dir.path().join("y.npy")));
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(report["findings"].as_array().unwrap().len(), 0);
+    assert_eq!((&report["passed"], &report["printed"]), (&Value::Bool(true), &Value::from("")));
     assert_eq!(report["counters"]["stores"], 5);
     assert_eq!(report["outputs"][1]["unwritten_elements"], 1);
     assert_eq!(report["outputs"][0]["shape"], serde_json::json!([2, 3]));
@@ -74,6 +75,97 @@ fn a_finding_names_its_line_and_exits_with_1() {
     let line = 1 + PTX.lines().position(|l| l.starts_with("ld.global.f32 %f0")).unwrap();
     assert!(ran.stdout.contains(&format!("PTX line {line}")) && ran.stdout.contains("out of bounds"), "{}", ran.stdout);
     assert!(!dir.path().join("z.npy").exists());
+    let ran = emulate(dir.path(), &[&RUN[..], &args, &["--json"]].concat());
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let finding = &report["findings"][0];
+    assert_eq!((ran.code, &report["passed"]), (Some(1), &Value::Bool(false)));
+    assert_eq!((&finding["kind"], &finding["kernel"]), (&Value::from("out-of-bounds"), &Value::from("add")));
+    assert_eq!((&finding["ptx_line"], &finding["access"]), (&Value::from(line), &Value::from("read")));
+    assert_eq!((&finding["block"], &finding["thread"]), (&Value::from(vec![1, 0, 0]), &Value::from(vec![2, 0, 0])));
+    assert_eq!((&finding["space"], &finding["bytes"]), (&Value::from("global"), &Value::from(4)));
+    assert!(finding["text"].as_str().unwrap().contains("out of bounds"));
+}
+
+#[test]
+fn errors_are_json_too_where_json_is_asked_for() {
+    let dir = folder();
+    std::fs::write(dir.path().join("bad.ptx"), PTX.replace("add.f32", "frobnicate.f32")).unwrap();
+    for (args, code, part) in [
+        (&["bad.ptx", "--entry", "add", "--json"][..], 1, "frobnicate"),
+        (&["add.ptx", "--entry", "sub", "--json"], 2, "there is no kernel `sub`"),
+        (&["add.ptx", "--entry", "add", "--json", "--arg", "in:none.npy"], 2, "none.npy"),
+        (&["add.ptx", "--entry", "add", "--json", "--arg", "in"], 2, "expected KIND"),
+        (&["add.ptx", "--json"], 2, "--entry"),
+    ] {
+        let ran = emulate(dir.path(), args);
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!((ran.code, &report["passed"]), (Some(code), &Value::Bool(false)), "{args:?}");
+        assert!(report["error"].as_str().unwrap().contains(part), "{args:?}: {}", ran.stdout);
+        assert!(!ran.stderr.is_empty());
+    }
+}
+
+#[test]
+fn outputs_are_all_written_or_none_and_never_over_each_other() {
+    let dir = folder();
+    let run = |z: &str, more: &[&str]| {
+        let z = format!("out:f32:6:{z}");
+        let args = ["--arg", "in:x.npy", "--arg", "inout:y.npy:y2.npy", "--arg", &z, "--arg", "i32:5"];
+        emulate(dir.path(), &[&RUN[..], &args, more].concat())
+    };
+    let ran = run("./y2.npy", &[]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stdout);
+    assert!(ran.stderr.contains("two outputs go to"), "{}", ran.stderr);
+    assert_eq!(run("y3.npy", &["--ptx", "y3.npy"]).code, Some(2));
+    std::fs::create_dir(dir.path().join("z.npy")).unwrap();
+    for bad in ["z.npy", "none/z.npy"] {
+        let ran = run(bad, &[]);
+        assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+        assert!(ran.stderr.contains(bad) && !dir.path().join("y2.npy").exists(), "{}", ran.stderr);
+    }
+    assert_eq!(run("z2.npy", &[]).code, Some(0));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        std::fs::write(dir.path().join("new"), "").unwrap();
+        assert_eq!((mode("y2.npy"), mode("z2.npy")), (mode("new"), mode("new")));
+    }
+}
+
+#[test]
+fn arguments_are_held_against_the_types_of_parameters() {
+    let dir = folder();
+    let ptx = ".version 8.0\n.target sm_80\n.address_size 64\n\
+        .visible .entry fill(.param .u64 x, .param .f32 a, .param .align 4 .b8 s[8])\n{\n.reg .f32 %f<3>;\n.reg .b64 %rd<2>;\n\
+        ld.param.u64 %rd0, [x];\nld.param.f32 %f0, [a];\nld.param.f32 %f1, [s+4];\nadd.f32 %f2, %f0, %f1;\n\
+        st.global.f32 [%rd0], %f2;\nret;\n}\n";
+    std::fs::write(dir.path().join("fill.ptx"), ptx).unwrap();
+    NpyArray::new(vec![2], NpyData::F32(vec![0.0, 0.5])).unwrap().write(&dir.path().join("s.npy")).unwrap();
+    let run = |x: &str, a: &str, s: &str| {
+        emulate(dir.path(), &["fill.ptx", "--entry", "fill", "--arg", x, "--arg", a, "--arg", s])
+    };
+    let ran = run("out:f32:1:o.npy", "f32:2", "bytes:s.npy");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(load(&dir.path().join("o.npy")).data(), &NpyData::F32(vec![2.5]));
+    let ran = run("out:f32:1:o.npy", "i32:2", "bytes:s.npy");
+    assert_eq!(ran.code, Some(2), "{}", ran.stdout);
+    let want = "takes (u64, f32, 8 B by value), the arguments are (array, i32, 8 B by value): argument 1";
+    assert!(ran.stderr.contains(want), "{}", ran.stderr);
+    assert_eq!(run("out:f32:1:o.npy", "f32:2", "bytes:x.npy").code, Some(2));
+    assert_eq!(run("f64:1", "f32:2", "bytes:s.npy").code, Some(2));
+    // What is written to an array that only goes in is told.
+    let ran = run("in:x.npy", "f32:2", "bytes:s.npy");
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.stderr.contains("argument 0") && ran.stderr.contains("inout:"), "{}", ran.stderr);
+    for (map, part) in [
+        ("tmap:9:f32:dims=4:box=4", "argument 9, which is not there"),
+        ("tmap:1:f32:dims=4:box=4", "argument 1, which is no array"),
+        ("tmap:0:i32:dims=4:box=4:fill=nan", "NaN"),
+    ] {
+        let ran = run("in:x.npy", "f32:1", map);
+        assert!(ran.code == Some(2) && ran.stderr.contains(part), "{}", ran.stderr);
+    }
 }
 
 #[test]

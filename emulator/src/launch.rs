@@ -214,11 +214,11 @@ fn check_dimensions(entry: &crate::Entry, launch: &Launch<'_>) -> Result<(), Lau
 
 /// The cluster's extents, checked.
 fn cluster_of(entry: &crate::Entry, launch: &Launch<'_>) -> Result<[u32; 3], LaunchError> {
-    let bad = |expected: String| {
-        let found = launch.cluster.unwrap_or([1; 3]);
-        Err(LaunchError::Dimensions { kernel: launch.entry.to_owned(), what: "cluster", found, expected })
-    };
     let cluster = launch.cluster.or(entry.reqnctapercluster).unwrap_or([1; 3]);
+    let bad = |expected: String| {
+        let (kernel, found) = (launch.entry.to_owned(), cluster);
+        Err(LaunchError::Dimensions { kernel, what: "cluster", found, expected })
+    };
     if let Some(required) = entry.reqnctapercluster.filter(|r| *r != cluster) {
         return bad(format!("the kernel requires {required:?}"));
     }
@@ -228,7 +228,8 @@ fn cluster_of(entry: &crate::Entry, launch: &Launch<'_>) -> Result<[u32; 3], Lau
         return bad(format!("expected 1 to {MAX_CLUSTER} blocks"));
     }
     if launch.grid.iter().zip(&cluster).any(|(grid, cluster)| grid % cluster != 0) {
-        return bad(format!("the grid {:?} is not whole clusters", launch.grid));
+        let whose = if launch.cluster.is_none() { ", which the kernel requires" } else { "" };
+        return bad(format!("the grid {:?} is not whole clusters{whose}", launch.grid));
     }
     Ok(cluster)
 }

@@ -3,11 +3,12 @@
 //! An address is a slot number and an offset, so finding an allocation is one shift, and a pointer that leaves its
 //! allocation never lands in another one. Words are atomics: blocks on several host threads may share them safely.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::MemoryError;
+use crate::machine::print::Printed;
 
 /// Generic addresses carry their space in the top byte; 0 is global.
 pub(crate) const SHARED_TAG: u64 = 1 << 56;
@@ -46,6 +47,21 @@ enum Slot {
     Freed(u64),
 }
 
+/// Where `malloc` of a kernel takes from. Nothing is ever given out twice.
+#[derive(Debug)]
+struct Heap {
+    start: u64,
+    objects: Mutex<Objects>,
+}
+
+#[derive(Debug, Default)]
+struct Objects {
+    /// Bytes taken.
+    taken: u64,
+    /// By where they begin: bytes, and whether they are still there.
+    all: BTreeMap<u64, (u64, bool)>,
+}
+
 /// Global memory of an emulated device.
 #[derive(Debug)]
 pub struct Memory {
@@ -54,8 +70,9 @@ pub struct Memory {
     pub(crate) modules: HashMap<u64, Vec<u64>>,
     /// Serialises 64-bit atomics with each other.
     pub(crate) wide_lock: Mutex<()>,
-    /// Where `malloc` of a kernel takes from: address, and bytes taken.
-    heap: Option<(u64, AtomicU64)>,
+    heap: Option<Heap>,
+    /// What kernels have printed.
+    printed: Mutex<Printed>,
 }
 
 impl Default for Memory {
@@ -70,7 +87,13 @@ impl Memory {
     /// An empty memory.
     pub fn new() -> Self {
         // Slot 0 stays empty, so null and small integers are never valid addresses.
-        Memory { slots: vec![Slot::Null], modules: HashMap::new(), wide_lock: Mutex::new(()), heap: None }
+        Memory {
+            slots: vec![Slot::Null],
+            modules: HashMap::new(),
+            wide_lock: Mutex::new(()),
+            heap: None,
+            printed: Mutex::default(),
+        }
     }
 
     /// Allocates `bytes` and returns the address, a multiple of 256. The content counts as never written.
@@ -187,18 +210,56 @@ impl Memory {
     /// Makes room for `malloc`, once.
     pub(crate) fn make_heap(&mut self) -> Result<(), MemoryError> {
         if self.heap.is_none() {
-            self.heap = Some((self.alloc(HEAP_BYTES as usize)?, AtomicU64::new(0)));
+            let start = self.alloc(HEAP_BYTES as usize)?;
+            if let Some(Slot::Live(allocation)) = self.slots.last_mut() {
+                // Whoever finds nothing there looks among the objects.
+                allocation.bytes = 0;
+            }
+            self.heap = Some(Heap { start, objects: Mutex::default() });
         }
         Ok(())
     }
 
-    /// `malloc` of a kernel: 0 when the heap is full. Nothing is ever given back.
+    /// `malloc` of a kernel: 0 when the heap is full.
     pub(crate) fn take_from_heap(&self, bytes: u64) -> u64 {
-        let Some((start, taken)) = &self.heap else { return 0 };
-        // 16 more bytes keep neighbours apart.
-        let size = bytes.saturating_add(31) & !15;
-        let grown = taken.fetch_update(Relaxed, Relaxed, |n| n.checked_add(size).filter(|n| *n <= HEAP_BYTES));
-        grown.map_or(0, |at| start + at)
+        let Some(heap) = &self.heap else { return 0 };
+        let mut objects = heap.lock();
+        let at = objects.taken;
+        match at.checked_add(bytes.max(1)).map(|end| end.next_multiple_of(16)) {
+            Some(end) if end <= HEAP_BYTES => {
+                objects.taken = end;
+                objects.all.insert(heap.start + at, (bytes, true));
+                heap.start + at
+            }
+            _ => 0,
+        }
+    }
+
+    /// `free` of a kernel; false where nothing that is there begins at `address`.
+    pub(crate) fn give_to_heap(&self, address: u64) -> bool {
+        let Some(heap) = &self.heap else { return false };
+        match heap.lock().all.get_mut(&address) {
+            Some((_, is_there)) => std::mem::replace(is_there, false),
+            None => false,
+        }
+    }
+
+    /// The object of the heap that an address lies in: where it begins, its bytes, and whether it is there.
+    fn object(&self, address: u64) -> Option<(u64, u64, bool)> {
+        let heap = self.heap.as_ref().filter(|heap| Memory::split(heap.start).0 == Memory::split(address).0)?;
+        let objects = heap.lock();
+        let (&start, &(bytes, is_there)) = objects.all.range(..=address).next_back()?;
+        Some((start, bytes, is_there))
+    }
+
+    /// Adds what a kernel prints.
+    pub(crate) fn print(&self, text: &[u8]) {
+        self.printed.lock().unwrap_or_else(|e| e.into_inner()).push(text);
+    }
+
+    /// What kernels have printed since the last call, in order; cut after 1 MiB, with a line that says so.
+    pub fn take_printed(&mut self) -> String {
+        self.printed.get_mut().unwrap_or_else(|e| e.into_inner()).take()
     }
 
     /// Address and size of variable `name` of `module`, once a kernel of that module has been launched.
@@ -223,7 +284,11 @@ impl Memory {
     pub(crate) fn find(&self, address: u64, bytes: u64) -> Option<(&Allocation, u64)> {
         let Slot::Live(allocation) = self.slots.get((address >> SLOT_BITS) as usize)? else { return None };
         let offset = address & ((1 << SLOT_BITS) - 1);
-        (offset + bytes <= allocation.bytes).then_some((allocation, offset))
+        if offset + bytes <= allocation.bytes {
+            return Some((allocation, offset));
+        }
+        let (start, size, is_there) = self.object(address)?;
+        (is_there && address + bytes <= start + size).then_some((allocation, offset))
     }
 
     fn range(&self, address: u64, bytes: u64) -> Done<(&Allocation, u64)> {
@@ -237,13 +302,18 @@ impl Memory {
     /// Whether `address` points into an allocation that is gone.
     pub(crate) fn is_freed(&self, address: u64) -> bool {
         let (slot, offset) = Memory::split(address);
-        matches!(self.slots.get(slot), Some(&Slot::Freed(bytes)) if offset < bytes)
+        let is_object = || self.object(address).is_some_and(|(start, bytes, there)| !there && address < start + bytes);
+        matches!(self.slots.get(slot), Some(&Slot::Freed(bytes)) if offset < bytes) || is_object()
     }
 
     /// Describes what `address` points at, for errors.
     pub(crate) fn nearest(&self, address: u64) -> String {
         let slot = (address >> SLOT_BITS) as usize;
         let offset = address & ((1 << SLOT_BITS) - 1);
+        if let Some((start, bytes, is_there)) = self.object(address) {
+            let end = if is_there { "" } else { ", now freed" };
+            return format!("byte {} of the {bytes} B that `malloc` gave at {start:#x}{end}", address - start);
+        }
         match self.slots.get(slot) {
             Some(Slot::Live(Allocation { bytes, .. })) => {
                 format!("byte {offset} of the allocation of {bytes} B at {:#x}", (slot as u64) << SLOT_BITS)
@@ -255,6 +325,12 @@ impl Memory {
             _ if address == 0 => "null".into(),
             _ => "no allocation".into(),
         }
+    }
+}
+
+impl Heap {
+    fn lock(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -25,7 +25,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    enel_cli::report(match Cli::parse().command {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let cli = Cli::try_parse_from(&words).unwrap_or_else(|error| {
+        emulate::refuse(&words, &error);
+        error.exit()
+    });
+    enel_cli::report(match cli.command {
         Command::Build(args) => build::build(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Run(args) => run::run(&args),

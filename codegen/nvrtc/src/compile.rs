@@ -277,19 +277,19 @@ impl fmt::Display for CompileError {
             CompileError::Source { kernel, diagnostics, source } => {
                 let n_errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
                 let plural = if n_errors == 1 { "" } else { "s" };
-                write!(f, "kernel `{kernel}` does not compile, {n_errors} error{plural}")?;
+                write!(f, "`{kernel}` does not compile, {n_errors} error{plural}")?;
                 diagnose::write_all(f, diagnostics, source)
             }
             CompileError::Assembly { kernel, diagnostics, report: _, source } => {
-                write!(f, "kernel `{kernel}` does not assemble")?;
+                write!(f, "`{kernel}` does not assemble")?;
                 diagnose::write_all(f, diagnostics, source)
             }
             CompileError::Arch { kernel, arch, supported } => {
                 let supported: Vec<String> = supported.iter().map(u16::to_string).collect();
-                write!(f, "kernel `{kernel}`: this NVRTC does not know {arch}, only {}", supported.join(", "))
+                write!(f, "`{kernel}`: this NVRTC does not know {arch}, only {}", supported.join(", "))
             }
-            CompileError::Nul { kernel } => write!(f, "kernel `{kernel}`: the source has a NUL byte"),
-            CompileError::Call { kernel, call, log } => write!(f, "kernel `{kernel}`: {call}: {}", log.trim()),
+            CompileError::Nul { kernel } => write!(f, "`{kernel}`: the source has a NUL byte"),
+            CompileError::Call { kernel, call, log } => write!(f, "`{kernel}`: {call}: {}", log.trim()),
         }
     }
 }

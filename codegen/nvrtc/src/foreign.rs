@@ -27,6 +27,8 @@ pub struct Foreign<'a> {
     pub folders: &'a [PathBuf],
     /// Macros, as `NAME` or `NAME=VALUE`.
     pub defines: &'a [String],
+    /// The header of `headers` that is read before the text, if any.
+    pub before: Option<&'a str>,
     /// Kernels to instantiate, such as `axpy<float, 4>`.
     pub expressions: &'a [&'a str],
 }
@@ -48,7 +50,7 @@ impl Compiler {
     /// # Errors
     /// [`CompileError`], which shows the lines of the text it is about.
     pub fn translate(&self, foreign: &Foreign<'_>) -> Result<Translated, CompileError> {
-        let Foreign { name, source, arch, headers, folders, defines, expressions } = foreign;
+        let Foreign { name, source, arch, headers, folders, defines, before, expressions } = foreign;
         let unit = Unit { name, source, arch: *arch, options: Options::default() };
         let kernel = || (*name).to_owned();
         if !self.supported_archs().contains(&arch.number()) {
@@ -67,14 +69,19 @@ impl Compiler {
             // NVRTC takes no host functions; what is unmarked counts as device code.
             text("-default-device")?,
             text("--no-source-include")?,
+            // As the toolkit's own compiler has it.
+            text("--device-int128")?,
         ];
         for folder in *folders {
             options.push(text(&format!("--include-path={}", folder.display()))?);
         }
+        if let Some(header) = before {
+            options.push(text(&format!("--pre-include={header}"))?);
+        }
         for define in *defines {
             options.push(text(&format!("--define-macro={define}"))?);
         }
-        let file = file_name(name);
+        let file = file_name(name.strip_suffix(".cu").unwrap_or(name));
         let (source, program_name) = (text(source)?, text(&file)?);
         let failed = |log: &str| {
             let log = log.to_owned();

@@ -1,9 +1,12 @@
-// Limits of the integer and float types.
+// Limits of the integer types.
 #pragma once
+#ifndef INT_MAX
 #define CHAR_BIT 8
 #define SCHAR_MIN (-128)
 #define SCHAR_MAX 127
 #define UCHAR_MAX 255
+#define CHAR_MIN SCHAR_MIN
+#define CHAR_MAX SCHAR_MAX
 #define SHRT_MIN (-32768)
 #define SHRT_MAX 32767
 #define USHRT_MAX 65535
@@ -13,6 +16,7 @@
 #define LLONG_MIN (-9223372036854775807ll - 1)
 #define LLONG_MAX 9223372036854775807ll
 #define ULLONG_MAX 18446744073709551615ull
-#define LONG_MIN LLONG_MIN
-#define LONG_MAX LLONG_MAX
-#define ULONG_MAX ULLONG_MAX
+#define LONG_MIN (-9223372036854775807l - 1)
+#define LONG_MAX 9223372036854775807l
+#define ULONG_MAX 18446744073709551615ul
+#endif

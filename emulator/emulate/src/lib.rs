@@ -48,13 +48,19 @@
 //! ```
 
 mod array;
+mod finding;
 mod headers;
 mod host;
+mod names;
 mod program;
+mod refuse;
 mod run;
+mod scan;
 
 pub use array::{Array, ArrayError, ArrayType};
-pub use enel_emulator::{Checks, Fill, LaunchError, MapElement, ParseError, Stats, Swizzle};
+pub use enel_emulator::{Access, Checks, Fill, LaunchError, MapElement, ParseError, Place, Space, Stats, Swizzle};
 pub use enel_nvrtc::{Arch, CompileError, Compiler};
+pub use finding::Finding;
+pub use names::readable;
 pub use program::{CudaOptions, Program, ProgramError};
 pub use run::{Job, MapOf, Report, RunError, Value};

@@ -6,7 +6,9 @@ use enel_emulator::{Module, ParseError};
 use enel_nvrtc::{Arch, CompileError, Compiler, Foreign};
 
 use crate::headers;
-use crate::host;
+use crate::names::signature;
+use crate::refuse::Texts;
+use crate::scan::{Item, code_only, items, mentions};
 
 /// How a CUDA text is translated.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Program {
     pub(crate) module: Module,
     /// What a user calls a kernel, and its name in the PTX.
     aliases: Vec<(String, String)>,
+    /// Kernels that are templates.
+    templates: Vec<String>,
     ptx: String,
 }
 
@@ -59,19 +63,21 @@ pub enum ProgramError {
         source: Box<CompileError>,
     },
     /// No kernel of that name.
-    #[error("there is no kernel `{name}`; there are: {}", known.join(", "))]
+    #[error("there is no kernel `{name}`{}; there are: {}", instance(name, *is_template), known.join(", "))]
     NoKernel {
         /// What was asked for.
         name: String,
-        /// What there is.
+        /// What there is, as C++ spells it.
         known: Vec<String>,
+        /// Whether a template has that name, of which an instance must be named.
+        is_template: bool,
     },
     /// Several kernels that C++ calls alike.
     #[error("`{name}` may mean any of: {}", found.join(", "))]
     Ambiguous {
         /// What was asked for.
         name: String,
-        /// Their names in the PTX.
+        /// Their names in the PTX, and in C++.
         found: Vec<String>,
     },
 }
@@ -83,7 +89,7 @@ impl Program {
     /// [`ProgramError::Parse`] with file, line and instruction.
     pub fn from_ptx(file: &str, ptx: &str) -> Result<Program, ProgramError> {
         let module = Module::parse(ptx).map_err(|source| ProgramError::Parse { file: file.to_owned(), source })?;
-        Ok(Program { module, aliases: Vec::new(), ptx: ptx.to_owned() })
+        Ok(Program { module, aliases: Vec::new(), templates: Vec::new(), ptx: ptx.to_owned() })
     }
 
     /// Kernels of a CUDA text. Headers of a toolkit are replaced by stand-ins; host code is dropped.
@@ -99,22 +105,34 @@ impl Program {
         let name = file.rsplit('/').next().unwrap_or(file);
         let instances: Vec<&str> = options.instances.iter().map(String::as_str).collect();
         let quoted = quoted_headers(source, &options.folders);
-        let mut headers = headers::all();
-        headers.extend(quoted.iter().map(|(name, text)| (name.as_str(), text.as_str())));
-        let source = &host::strip(source);
-        let foreign = Foreign {
-            name: name.strip_suffix(".cu").unwrap_or(name),
+        // A stand-in gives way to a header of that name.
+        let is_theirs = |name: &str| {
+            quoted.iter().any(|(known, _)| known == name)
+                || options.folders.iter().any(|folder| folder.join(name).is_file())
+        };
+        let headers: Vec<_> = headers::all().into_iter().filter(|(name, _)| !is_theirs(name)).collect();
+        let plain = Foreign {
+            name,
             source,
             arch: options.target.to_virtual(),
             headers: &headers,
             folders: &options.folders,
             defines: &options.defines,
+            before: None,
             expressions: &instances,
         };
+        let usual = Foreign { before: Some(headers::BEFORE), ..plain.clone() };
+        let compile = |foreign: &Foreign<'_>| Texts::new(source, &quoted).compile(compiler, foreign);
+        // A text that defines for itself what is usually there before it is compiled alone.
+        let translated = compile(&usual).or_else(|error| match error {
+            CompileError::Source { .. } => compile(&plain).map_err(|_| error),
+            _ => Err(error),
+        });
         let refused = |source| ProgramError::Compile { file: file.to_owned(), source: Box::new(source) };
-        let translated = compiler.translate(&foreign).map_err(refused)?;
+        let translated = translated.map_err(refused)?;
         let mut program = Program::from_ptx(&format!("PTX of {file}"), &translated.ptx)?;
         program.aliases = translated.names.into_iter().collect();
+        program.templates = quoted.iter().flat_map(|(_, text)| templates(text)).chain(templates(source)).collect();
         Ok(program)
     }
 
@@ -153,19 +171,44 @@ impl Program {
             [] => self.kernel_exact(name, name),
             many => Err(ProgramError::Ambiguous {
                 name: name.to_owned(),
-                found: many.iter().map(|&k| k.to_owned()).collect(),
+                found: many.iter().map(|&k| format!("{k} = {}", signature(k))).collect(),
             }),
         }
     }
 
     fn kernel_exact(&self, name: &str, ptx: &str) -> Result<&str, ProgramError> {
-        let known = || self.kernels().map(str::to_owned).collect();
         let found = self.kernels().find(|k| *k == ptx);
-        found.ok_or_else(|| ProgramError::NoKernel { name: name.to_owned(), known: known() })
+        found.ok_or_else(|| {
+            let last = name.rsplit("::").next().unwrap_or(name);
+            let is_template = self.templates.iter().any(|known| known == last);
+            ProgramError::NoKernel {
+                name: name.to_owned(),
+                known: self.kernels().map(signature).collect(),
+                is_template,
+            }
+        })
     }
 }
 
-/// Headers a text includes in quotes, and those they include, without their host code.
+fn instance(name: &str, is_template: bool) -> String {
+    if is_template {
+        format!(", which is a template: name an instance, such as `{name}<float, 4>`")
+    } else {
+        String::new()
+    }
+}
+
+/// Names of the kernels of a text that are templates.
+fn templates(text: &str) -> Vec<String> {
+    let code = code_only(text);
+    let is_kernel = |item: &Item| {
+        let body = std::str::from_utf8(&code[item.start..item.end]).unwrap_or("");
+        body.trim_start().starts_with("template") && mentions(body, "__global__", true)
+    };
+    items(&code).into_iter().filter(is_kernel).filter_map(|item| item.name).collect()
+}
+
+/// Headers a text includes in quotes, and those they include.
 fn quoted_headers(source: &str, folders: &[PathBuf]) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut open = vec![source.to_owned()];
@@ -182,7 +225,7 @@ fn quoted_headers(source: &str, folders: &[PathBuf]) -> Vec<(String, String)> {
             let read = folders.iter().find_map(|folder| std::fs::read_to_string(folder.join(name)).ok());
             if let Some(body) = read {
                 open.push(body.clone());
-                found.push((name.to_owned(), host::strip(&body)));
+                found.push((name.to_owned(), body));
             }
         }
     }

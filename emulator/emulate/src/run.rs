@@ -1,11 +1,12 @@
 //! How does a kernel get its arguments, and what comes back?
 
 use enel_emulator::{
-    Arg, Checks, Fill, Launch, LaunchError, MapElement, Memory, MemoryError, Options, Stats, Swizzle, TensorMap,
-    TensorMapError, launch,
+    Arg, Checks, Fill, Launch, LaunchError, MapElement, Memory, MemoryError, Options, Param, Stats, Swizzle, TensorMap,
+    TensorMapError, Ty, launch,
 };
 
 use crate::array::{Array, ArrayError, ArrayType};
+use crate::names::readable;
 use crate::program::{Program, ProgramError};
 
 /// A tensor map over the array of another argument.
@@ -107,6 +108,10 @@ pub struct Report {
     pub stats: Stats,
     /// For each argument the array that comes back, and how many of its elements nobody has written.
     pub arrays: Vec<Option<(Array, usize)>>,
+    /// What the kernel printed, in order; cut after 1 MiB, with a line that says so.
+    pub printed: String,
+    /// Arguments, from 0, whose arrays only go in and were written nevertheless: what was written is lost.
+    pub lost: Vec<usize>,
 }
 
 impl Report {
@@ -127,14 +132,32 @@ pub enum RunError {
     #[error(transparent)]
     Kernel(#[from] ProgramError),
     /// The arguments are not what the kernel takes.
-    #[error("`{kernel}` takes parameters of {expected:?} B, the arguments are {found:?}")]
+    #[error("`{}` takes ({}), the arguments are ({}){}", readable(kernel), expected.join(", "), found.join(", "), hint(*differs))]
     Arguments {
         /// The kernel.
         kernel: String,
-        /// Size of each parameter.
-        expected: Vec<u32>,
+        /// Type of each parameter, or its size.
+        expected: Vec<String>,
         /// Kind of each argument.
-        found: Vec<&'static str>,
+        found: Vec<String>,
+        /// The first argument that does not fit, from 0, if there are as many as parameters.
+        differs: Option<usize>,
+    },
+    /// A tensor map over an argument that is no array, or is not there.
+    #[error("argument {index} is a tensor map of argument {argument}, which {what}; arguments count from 0")]
+    MapTarget {
+        /// The map.
+        index: usize,
+        /// What it names.
+        argument: usize,
+        /// What is wrong with that.
+        what: &'static str,
+    },
+    /// Integers have no NaN.
+    #[error("argument {index}: a tensor map of integers cannot be filled with NaN")]
+    MapFill {
+        /// The map.
+        index: usize,
     },
     /// A tensor map no driver would make.
     #[error("argument {index}, a tensor map")]
@@ -170,35 +193,57 @@ pub enum RunError {
     #[error("the launch is refused")]
     Refused(#[source] LaunchError),
     /// A mistake in the kernel.
-    #[error("{finding}")]
+    #[error("{}", readable(&finding.to_string()))]
     Finding {
-        /// What and where.
+        /// What and where; [`Finding::of`](crate::Finding::of) takes it apart.
         finding: LaunchError,
+        /// What the kernel printed before.
+        printed: String,
     },
 }
 
+fn hint(differs: Option<usize>) -> String {
+    differs.map_or(String::new(), |index| format!(": argument {index}, from 0, does not fit"))
+}
+
+/// A parameter's type as PTX has it, or the size of a struct.
+fn spelled(param: &Param) -> String {
+    let ty = format!("{:?}", param.ty).to_lowercase();
+    let bits = ty.trim_start_matches(|c: char| c.is_ascii_alphabetic()).parse::<u64>();
+    if bits == Ok(8 * u64::from(param.bytes)) && param.ty != Ty::B8 {
+        ty
+    } else {
+        format!("{} B by value", param.bytes)
+    }
+}
+
 impl Value {
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> String {
         match self {
-            Value::In(_) | Value::Out(..) | Value::InOut(_) => "array",
-            Value::Map(_) => "tensor map",
-            Value::I32(_) | Value::U32(_) => "32-bit integer",
-            Value::I64(_) | Value::U64(_) => "64-bit integer",
-            Value::F32(_) => "f32",
-            Value::F64(_) => "f64",
-            Value::Bytes(_) => "bytes",
+            Value::In(_) | Value::Out(..) | Value::InOut(_) => "array".to_owned(),
+            Value::Map(_) => "tensor map".to_owned(),
+            Value::I32(_) => "i32".to_owned(),
+            Value::U32(_) => "u32".to_owned(),
+            Value::I64(_) => "i64".to_owned(),
+            Value::U64(_) => "u64".to_owned(),
+            Value::F32(_) => "f32".to_owned(),
+            Value::F64(_) => "f64".to_owned(),
+            Value::Bytes(data) => format!("{} B by value", data.len()),
         }
     }
 
-    fn fits(&self, bytes: u32) -> bool {
+    /// Whether a parameter takes this: by its size, and by its type where that leaves no doubt.
+    fn fits(&self, param: &Param) -> bool {
+        let (bytes, ty) = (param.bytes, param.ty);
+        let is_whole = matches!(ty, Ty::U8 | Ty::U16 | Ty::U32 | Ty::U64 | Ty::S8 | Ty::S16 | Ty::S32 | Ty::S64);
+        let is_real = matches!(ty, Ty::F32 | Ty::F64);
         match self {
-            Value::In(_) | Value::Out(..) | Value::InOut(_) | Value::I64(_) | Value::U64(_) | Value::F64(_) => {
-                bytes == 8
-            }
-            Value::Map(_) => bytes == 128 || bytes == 8,
+            Value::In(_) | Value::Out(..) | Value::InOut(_) | Value::I64(_) | Value::U64(_) => bytes == 8 && !is_real,
+            Value::F64(_) => bytes == 8 && !is_whole,
+            Value::Map(_) => bytes == 128 || bytes == 8 && !is_real,
             // Narrower parameters take the low bytes of an integer.
-            Value::I32(_) | Value::U32(_) => matches!(bytes, 1 | 2 | 4),
-            Value::F32(_) => bytes == 4,
+            Value::I32(_) | Value::U32(_) => matches!(bytes, 1 | 2 | 4) && !is_real,
+            Value::F32(_) => bytes == 4 && !is_whole,
             Value::Bytes(data) => data.len() == bytes as usize,
         }
     }
@@ -213,10 +258,10 @@ impl Value {
 }
 
 /// Which arguments are passed: all, less arrays that only serve maps, so that sizes match the parameters.
-fn passed(args: &[Value], params: &[u32]) -> Option<Vec<usize>> {
-    fn rest(args: &[Value], at: usize, params: &[u32], is_mapped: &[bool], taken: &mut Vec<usize>) -> bool {
+fn passed(args: &[Value], params: &[Param]) -> Option<Vec<usize>> {
+    fn rest(args: &[Value], at: usize, params: &[Param], is_mapped: &[bool], taken: &mut Vec<usize>) -> bool {
         let Some(value) = args.get(at) else { return params.is_empty() };
-        if let Some((&first, others)) = params.split_first()
+        if let Some((first, others)) = params.split_first()
             && value.fits(first)
         {
             taken.push(at);
@@ -254,16 +299,23 @@ impl Program {
     pub fn run(&self, job: &Job<'_>) -> Result<Report, RunError> {
         let kernel = self.kernel(job.kernel)?;
         let entry = self.module.entry(kernel);
-        let sizes: Vec<u32> = entry.map_or(Vec::new(), |e| e.params.iter().map(|p| p.bytes).collect());
-        let Some(order) = passed(job.args, &sizes) else {
-            let found = job.args.iter().map(Value::kind).collect();
-            return Err(RunError::Arguments { kernel: kernel.to_owned(), expected: sizes, found });
+        let params = entry.map_or(&[][..], |e| &e.params);
+        check_maps(job.args)?;
+        let Some(order) = passed(job.args, params) else {
+            let is_same = job.args.len() == params.len();
+            let differs = job.args.iter().zip(params).position(|(value, param)| !value.fits(param));
+            return Err(RunError::Arguments {
+                kernel: kernel.to_owned(),
+                expected: params.iter().map(spelled).collect(),
+                found: job.args.iter().map(Value::kind).collect(),
+                differs: differs.filter(|_| is_same),
+            });
         };
         let mut memory = Memory::new();
         let addresses = place(&mut memory, job.args)?;
         let mut args = Vec::with_capacity(order.len());
-        for (&index, &bytes) in order.iter().zip(&sizes) {
-            args.push(argument(&mut memory, job.args, &addresses, (index, bytes))?);
+        for (&index, param) in order.iter().zip(params) {
+            args.push(argument(&mut memory, job.args, &addresses, (index, param.bytes))?);
         }
         let what = Launch {
             entry: kernel,
@@ -281,21 +333,59 @@ impl Program {
             resident_blocks: if self.syncs_grid() { n_blocks.max(job.resident_blocks) } else { job.resident_blocks },
             ..Options::default()
         };
-        let stats = launch(&self.module, &mut memory, &what, &options).map_err(|error| match error {
+        let ran = launch(&self.module, &mut memory, &what, &options);
+        let printed = memory.take_printed();
+        let stats = ran.map_err(|error| match error {
             LaunchError::NoKernel { .. }
+            | LaunchError::Instruction { .. }
             | LaunchError::Dimensions { .. }
             | LaunchError::SharedMemory { .. }
             | LaunchError::Argument { .. }
             | LaunchError::ModuleVariables { .. } => RunError::Refused(error),
-            finding => RunError::Finding { finding },
+            finding => RunError::Finding { finding, printed: printed.clone() },
         })?;
+        let lost = lost(&memory, job.args, &addresses);
         let mut arrays = Vec::with_capacity(job.args.len());
         for (index, value) in job.args.iter().enumerate() {
             arrays
                 .push(collect(&memory, value, addresses[index]).map_err(|source| RunError::Memory { index, source })?);
         }
-        Ok(Report { stats, arrays })
+        Ok(Report { stats, arrays, printed, lost })
     }
+}
+
+/// Refuses maps of what is no array, and of integers filled with NaN.
+fn check_maps(args: &[Value]) -> Result<(), RunError> {
+    for (index, value) in args.iter().enumerate() {
+        let Value::Map(map) = value else { continue };
+        let argument = map.argument;
+        match args.get(argument) {
+            None => return Err(RunError::MapTarget { index, argument, what: "is not there" }),
+            Some(target) if target.byte_size().is_none() => {
+                return Err(RunError::MapTarget { index, argument, what: "is no array" });
+            }
+            Some(_) => {}
+        }
+        let is_whole = matches!(
+            map.element,
+            MapElement::U8 | MapElement::U16 | MapElement::U32 | MapElement::I32 | MapElement::U64 | MapElement::I64
+        );
+        if is_whole && map.fill == Fill::Nan {
+            return Err(RunError::MapFill { index });
+        }
+    }
+    Ok(())
+}
+
+/// Arrays that only go in and are not what they were.
+fn lost(memory: &Memory, args: &[Value], addresses: &[u64]) -> Vec<usize> {
+    let is_changed = |(index, value): (usize, &Value)| {
+        let Value::In(array) = value else { return None };
+        let mut now = vec![0; array.bytes.len()];
+        let is_read = memory.read(addresses[index], &mut now).is_ok();
+        (is_read && now != array.bytes).then_some(index)
+    };
+    args.iter().enumerate().filter_map(is_changed).collect()
 }
 
 /// Puts every array into memory; 0 for arguments that have none.

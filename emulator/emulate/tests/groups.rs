@@ -203,3 +203,67 @@ fn a_tile_goes_in_and_out_through_tensor_maps() {
     let got = report.array(1).unwrap().to_i32().unwrap();
     assert!((0..400).all(|i| got[i] == if i / 40 >= 5 { x[i] + 1 } else { 0 }));
 }
+
+fn parts() -> Option<&'static Program> {
+    static MADE: OnceLock<Option<Program>> = OnceLock::new();
+    MADE.get_or_init(|| program("parts.cu", include_str!("kernels/parts.cu"), "sm_90a", &[])).as_ref()
+}
+
+#[test]
+fn copies_have_any_size_and_alignment() {
+    let Some(program) = parts() else { return };
+    for (n, shift) in [(33, 0), (33, 1), (64, 0), (7, 4), (1, 0), (72, 2)] {
+        let x: Vec<u8> = (0..2 * n).map(|i| (i * 7 % 251) as u8).collect();
+        let args = [Value::In(Array::from_u8(&x)), out(ArrayType::U8, 2 * n), Value::I32(n as i32), Value::I32(shift)];
+        let report = run(program, &job("copy_bytes", 1, 64, &args));
+        assert_eq!(report.array(1).unwrap().to_u8().unwrap(), x, "{n} {shift}");
+    }
+    let x = Numbers(9).floats(128);
+    let report = run(program, &job("two_stages", 1, 64, &[f32s(x.clone()), out(ArrayType::F32, 128)]));
+    let want: Vec<f32> = (0..128).map(|i| x[i / 64 * 64 + 63 - i % 64]).collect();
+    assert_eq!(report.array(1).unwrap().to_f32().unwrap(), want);
+    let x: Vec<i32> = (0..64 * 5).map(|i| i * i % 37).collect();
+    let args = [i32s(x.clone()), out(ArrayType::I32, 64), Value::I32(5)];
+    let report = run(program, &job("piped", 1, 64, &args));
+    let want: Vec<i32> = (0..64).map(|t| (0..5).map(|r| x[64 * r + 63 - t]).sum()).collect();
+    assert_eq!(report.array(1).unwrap().to_i32().unwrap(), want);
+}
+
+#[test]
+fn a_function_takes_any_group() {
+    let Some(program) = parts() else { return };
+    let x: Vec<i32> = (0..64).map(|i| i * 5 % 17).collect();
+    let report = run(program, &job("sums", 1, 64, &[i32s(x.clone()), out(ArrayType::I32, 13)]));
+    let sums = |n: usize| x.chunks(n).map(|part| part.iter().sum()).collect::<Vec<i32>>();
+    assert_eq!(report.array(1).unwrap().to_i32().unwrap(), [sums(64), sums(16), sums(8)].concat());
+}
+
+#[test]
+fn groups_have_parts() {
+    let Some(program) = parts() else { return };
+    let x: Vec<i32> = (0..64).map(|i| i * 5 % 17).collect();
+    let report = run(program, &job("parts", 1, 64, &[i32s(x.clone()), out(ArrayType::I32, 512)]));
+    for (t, got) in report.array(1).unwrap().to_i32().unwrap().chunks(8).enumerate() {
+        let warp = &x[t / 32 * 32..][..32];
+        let alike: Vec<i32> = warp.iter().copied().filter(|v| v & 3 == x[t] & 3).collect();
+        let tile = &x[t / 16 * 16..][..16];
+        let want = [
+            t as i32 % 32 / 4 + 800,
+            alike.len() as i32,
+            alike.iter().sum(),
+            warp.iter().filter(|v| (**v > 8) == (x[t] > 8)).count() as i32,
+            (0..16).filter(|&i| tile[i] == x[t]).map(|i| 1 << i).sum(),
+            0xffff + 1,
+            5 + t as i32 / 32 * 32,
+            t as i32 % 8,
+        ];
+        assert_eq!(got, want, "{t}");
+    }
+}
+
+#[test]
+fn atomics_have_operators() {
+    let Some(program) = parts() else { return };
+    let report = run(program, &job("atomics", 1, 32, &[Value::InOut(Array::from_i32(&[0, 0, 0]))]));
+    assert_eq!(report.array(0).unwrap().to_i32().unwrap(), [64, -1, 64 + 31]);
+}

@@ -313,7 +313,7 @@ fn a_failed_assertion_is_a_finding_with_its_text() {
         let good = [i32s(0..8), out(ArrayType::I32, 8), Value::I32(8)];
         run(program, &job("asserting", 1, 8, &good));
         let bad = [i32s([0, 1, -7, 3]), out(ArrayType::I32, 4), Value::I32(4)];
-        let Err(RunError::Finding { finding }) = program.run(&job("asserting", 1, 4, &bad)) else { panic!() };
+        let Err(RunError::Finding { finding, .. }) = program.run(&job("asserting", 1, 4, &bad)) else { panic!() };
         let LaunchError::Assertion { place, message } = &finding else { panic!("{finding}") };
         assert_eq!(place.thread, [2, 0, 0]);
         assert!(message.contains("in[i] >= 0") && message.contains("plain.cu"), "{message}");

@@ -161,6 +161,11 @@ impl Env<'_> {
     fn tensor_map(&self, warp: &Warp, lane: usize, addr: Addr) -> Lane<TensorMap> {
         let (home, address) = resolve(addr.space, warp.addresses(addr)[lane]);
         let req = Request { lane, access: Access::Read, home, address, bytes: MAP_BYTES as u32 };
+        if home == Home::Local {
+            let detail =
+                "the tensor map lies in local memory; a kernel takes it as `const __grid_constant__ CUtensorMap`";
+            return fault(lane, detail.to_owned());
+        }
         if !address.is_multiple_of(64) {
             return Request { bytes: 64, ..req }.fault(MemoryFault::Misaligned);
         }

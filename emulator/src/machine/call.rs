@@ -1,7 +1,8 @@
 //! How do calls work? Frames on a stack for each group of lanes, pointers to functions, and the device's own library.
 
-use super::access::{Fault, Lane, Request, resolve};
+use super::access::{Fault, Home, Lane, MemoryFault, Request, resolve};
 use super::block::Env;
+use super::print::{MAX_TEXT, Source, format};
 use super::step::{Next, fail};
 use super::warp::{ALL, Base, LANES, Return, State, Warp};
 use crate::decode::MAX_LOCAL_BYTES;
@@ -11,8 +12,8 @@ use crate::error::Access;
 
 /// Calls that may nest; registers of every frame stay on the host.
 const MAX_DEPTH: usize = 4096;
-/// Longest text an assertion shows.
-const MAX_TEXT: u64 = 256;
+/// Longest text an assertion shows, in bytes.
+const MAX_SHOWN: usize = 256;
 
 impl Env<'_> {
     pub(crate) fn call(&mut self, warp: &mut Warp, call: &Call, m: u32) -> Lane<Next> {
@@ -96,20 +97,33 @@ impl Env<'_> {
         Ok(Next::Moved)
     }
 
-    /// Functions without a body. What a kernel prints is dropped.
+    /// Functions without a body.
     fn builtin(&mut self, warp: &mut Warp, call: &Call, builtin: Builtin, m: u32) -> Lane<()> {
         let frame = warp.cur.base.local;
         let at = |slots: &[(u32, u32)], index: usize| slots.get(index).map_or(frame, |slot| frame + slot.0) as usize;
         for lane in (0..LANES).filter(|lane| m >> lane & 1 == 1) {
             match builtin {
-                Builtin::Printf => warp.local_store(lane, at(&call.results, 0), 4, 0),
-                Builtin::Free => {}
+                Builtin::Printf => {
+                    let [text, list] = [0, 1].map(|index| warp.local_load(lane, at(&call.args, index), 8));
+                    let n = self.print(warp, lane, text, list);
+                    warp.local_store(lane, at(&call.results, 0), 4, u64::from(n as u32));
+                }
+                Builtin::Free => {
+                    let address = warp.local_load(lane, at(&call.args, 0), 8);
+                    if address != 0 && !self.memory.give_to_heap(address) {
+                        let req = Request { lane, access: Access::Write, home: Home::Global, address, bytes: 1 };
+                        return req.fault(MemoryFault::OutOfBounds);
+                    }
+                }
                 Builtin::Malloc => {
                     let bytes = warp.local_load(lane, at(&call.args, 0), 8);
                     warp.local_store(lane, at(&call.results, 0), 8, self.memory.take_from_heap(bytes));
                 }
                 Builtin::AssertFail => {
-                    let text = |index| self.text(warp, lane, warp.local_load(lane, at(&call.args, index), 8));
+                    let text = |index| {
+                        let start = warp.local_load(lane, at(&call.args, index), 8);
+                        String::from_utf8_lossy(&self.text(warp, lane, start, MAX_SHOWN)).into_owned()
+                    };
                     let line = warp.local_load(lane, at(&call.args, 2), 4);
                     let message = format!("`{}` failed at {}:{line}, in {}", text(0), text(1), text(3));
                     return fail(lane as u32, Fault::Assertion { message });
@@ -119,19 +133,52 @@ impl Env<'_> {
         Ok(())
     }
 
-    /// Bytes up to a zero at a generic address; what cannot be read ends it.
-    fn text(&self, warp: &Warp, lane: usize, start: u64) -> String {
-        let mut bytes = Vec::new();
-        for i in 0..MAX_TEXT {
-            let (home, address) = resolve(MemSpace::Generic, start.wrapping_add(i));
-            let mut out = [0];
-            let req = Request { lane, access: Access::Read, home, address, bytes: 1 };
-            if self.load(warp, req, 1, &mut out).is_err() || out[0] == 0 {
-                break;
-            }
-            bytes.push(out[0] as u8);
+    /// `vprintf`: gives the number of arguments, or -1 for no format.
+    ///
+    /// **Source** CUDA programming guide, formatted output.
+    fn print(&self, warp: &Warp, lane: usize, text: u64, list: u64) -> i32 {
+        if text == 0 {
+            return -1;
         }
-        String::from_utf8_lossy(&bytes).into_owned()
+        let layout = self.text(warp, lane, text, MAX_TEXT);
+        let (out, n) = format(&layout, &mut Passed { env: self, warp, lane, at: list });
+        self.memory.print(&out);
+        n
+    }
+
+    /// Bytes up to a zero at a generic address, at most so many; what cannot be read ends them.
+    fn text(&self, warp: &Warp, lane: usize, start: u64, most: usize) -> Vec<u8> {
+        let bytes = (0..most as u64).map_while(|i| self.peek(warp, lane, start.wrapping_add(i), 1));
+        bytes.map(|byte| byte as u8).take_while(|&byte| byte != 0).collect()
+    }
+
+    /// What lies at a generic address; `None` if it cannot be read.
+    fn peek(&self, warp: &Warp, lane: usize, address: u64, bytes: u32) -> Option<u64> {
+        let (home, address) = resolve(MemSpace::Generic, address);
+        let mut out = [0];
+        let req = Request { lane, access: Access::Read, home, address, bytes };
+        self.load(warp, req, bytes, &mut out).is_ok().then_some(out[0])
+    }
+}
+
+/// Arguments of `vprintf`: one after the other, each aligned to its size.
+struct Passed<'a> {
+    env: &'a Env<'a>,
+    warp: &'a Warp,
+    lane: usize,
+    at: u64,
+}
+
+impl Source for Passed<'_> {
+    fn next(&mut self, bytes: u32) -> Option<u64> {
+        let size = u64::from(bytes);
+        let start = self.at.checked_next_multiple_of(size)?;
+        self.at = start.checked_add(size)?;
+        self.env.peek(self.warp, self.lane, start, bytes)
+    }
+
+    fn text(&mut self, address: u64, most: usize) -> Vec<u8> {
+        self.env.text(self.warp, self.lane, address, most.min(MAX_TEXT))
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) mod l1;
 mod mbarrier;
 mod num;
 mod order;
+pub(crate) mod print;
 mod proxy;
 pub(crate) mod race;
 mod shadow;

@@ -227,6 +227,9 @@ fn catch(error: &DeviceError) -> Caught {
         LaunchError::Barrier { .. } | LaunchError::Mbarrier { .. } => "barrier",
         LaunchError::WarpSync { .. } => "warp mask",
         LaunchError::Accumulator { .. } => "accumulator",
+        LaunchError::Wgmma { .. } => "wgmma registers",
+        LaunchError::AsyncCopy { .. } => "copy",
+        LaunchError::Ended { .. } => "ended block",
         LaunchError::Deadlock { .. } => "deadlock",
         LaunchError::TooManyInstructions { .. } => "endless",
         LaunchError::Race { finding } => match finding.cause {

@@ -1,0 +1,13 @@
+// What the toolkit's compiler includes before any text: numbers, their limits and functions, assertions.
+#pragma once
+#include <stdint.h>
+#include <stddef.h>
+#include <limits.h>
+#include <float.h>
+#include <math.h>
+#include <assert.h>
+#include <algorithm>
+typedef unsigned char u_char;
+typedef unsigned short ushort;
+typedef unsigned int uint;
+typedef unsigned long ulong;
