@@ -130,7 +130,12 @@ pub fn refuse(words: &[std::ffi::OsString], error: &clap::Error) {
 
 fn run(args: &EmulateArgs) -> Result<()> {
     check_targets(args)?;
-    let program = program(args)?;
+    let program = program(args).inspect_err(|error| {
+        // Whoever asks for the PTX may look up the line that is not understood.
+        if let (Some(path), Some(ProgramError::Parse { ptx, .. })) = (&args.ptx, error.downcast_ref()) {
+            let _ = std::fs::write(path, ptx);
+        }
+    })?;
     if let Some(path) = &args.ptx {
         std::fs::write(path, program.ptx()).with_context(|| format!("cannot write {}", path.display()))?;
     }

@@ -6,6 +6,7 @@ use enel_emulator::{Module, ParseError};
 use enel_nvrtc::{Arch, CompileError, Compiler, Foreign};
 
 use crate::headers;
+use crate::includes;
 use crate::names::signature;
 use crate::refuse::Texts;
 use crate::scan::{Item, code_only, items, mentions};
@@ -45,13 +46,17 @@ pub struct Program {
 #[non_exhaustive]
 pub enum ProgramError {
     /// The PTX was refused.
-    #[error("{file}")]
+    #[error("{file}{}", place.as_ref().map_or(String::new(), |(file, line)| format!(", from {file}:{line}")))]
     Parse {
         /// Where it came from.
         file: String,
+        /// Line of the CUDA text the instruction is of, where the PTX says so.
+        place: Option<(String, u32)>,
+        /// The PTX.
+        ptx: String,
         /// Why.
         #[source]
-        source: ParseError,
+        source: Box<ParseError>,
     },
     /// NVRTC refused the CUDA text.
     #[error("cannot compile {file}")]
@@ -88,7 +93,12 @@ impl Program {
     /// # Errors
     /// [`ProgramError::Parse`] with file, line and instruction.
     pub fn from_ptx(file: &str, ptx: &str) -> Result<Program, ProgramError> {
-        let module = Module::parse(ptx).map_err(|source| ProgramError::Parse { file: file.to_owned(), source })?;
+        let module = Module::parse(ptx).map_err(|source| ProgramError::Parse {
+            file: file.to_owned(),
+            place: line_of(&source).and_then(|line| place_of(ptx, line)),
+            ptx: ptx.to_owned(),
+            source: Box::new(source),
+        })?;
         Ok(Program { module, aliases: Vec::new(), templates: Vec::new(), ptx: ptx.to_owned() })
     }
 
@@ -104,13 +114,15 @@ impl Program {
     ) -> Result<Program, ProgramError> {
         let name = file.rsplit('/').next().unwrap_or(file);
         let instances: Vec<&str> = options.instances.iter().map(String::as_str).collect();
-        let quoted = quoted_headers(source, &options.folders);
+        let quoted = includes::quoted(source, &options.folders);
         // A stand-in gives way to a header of that name.
         let is_theirs = |name: &str| {
             quoted.iter().any(|(known, _)| known == name)
                 || options.folders.iter().any(|folder| folder.join(name).is_file())
         };
-        let headers: Vec<_> = headers::all().into_iter().filter(|(name, _)| !is_theirs(name)).collect();
+        let libraries = includes::libraries(source, &quoted);
+        let stand_ins = headers::all().into_iter().chain(libraries.iter().map(|name| (name.as_str(), "")));
+        let headers: Vec<_> = stand_ins.filter(|(name, _)| !is_theirs(name)).collect();
         let plain = Foreign {
             name,
             source,
@@ -190,6 +202,33 @@ impl Program {
     }
 }
 
+/// The PTX line an error is about.
+fn line_of(error: &ParseError) -> Option<u32> {
+    match error {
+        ParseError::Token { line, .. }
+        | ParseError::Syntax { line, .. }
+        | ParseError::UnknownInstruction { line, .. }
+        | ParseError::Unsupported { line, .. }
+        | ParseError::Operand { line, .. }
+        | ParseError::Undeclared { line, .. }
+        | ParseError::Duplicate { line, .. }
+        | ParseError::TooLarge { line, .. } => Some(*line),
+        _ => None,
+    }
+}
+
+/// File and line of the last `.loc` before a PTX line.
+fn place_of(ptx: &str, line: u32) -> Option<(String, u32)> {
+    let before: Vec<&str> = ptx.lines().take(line as usize).collect();
+    let mut words = before.iter().rev().find_map(|l| l.trim().strip_prefix(".loc"))?.split_whitespace();
+    let (file, line) = (words.next()?, words.next()?.parse().ok()?);
+    let name = ptx.lines().find_map(|l| {
+        let (number, name) = l.trim().strip_prefix(".file")?.trim().split_once([' ', '\t'])?;
+        (number == file).then(|| name.trim().split('"').nth(1).map(|name| name.rsplit('/').next().unwrap_or(name)))?
+    })?;
+    Some((name.to_owned(), line))
+}
+
 fn instance(name: &str, is_template: bool) -> String {
     if is_template {
         format!(", which is a template: name an instance, such as `{name}<float, 4>`")
@@ -206,28 +245,4 @@ fn templates(text: &str) -> Vec<String> {
         body.trim_start().starts_with("template") && mentions(body, "__global__", true)
     };
     items(&code).into_iter().filter(is_kernel).filter_map(|item| item.name).collect()
-}
-
-/// Headers a text includes in quotes, and those they include.
-fn quoted_headers(source: &str, folders: &[PathBuf]) -> Vec<(String, String)> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    let mut open = vec![source.to_owned()];
-    while let Some(text) = open.pop() {
-        for line in text.lines() {
-            let directive = line.trim_start().strip_prefix('#').map(str::trim_start);
-            let target = directive.and_then(|d| d.strip_prefix("include")).map(str::trim_start);
-            let Some(name) = target.and_then(|t| t.strip_prefix('"')).and_then(|t| t.split('"').next()) else {
-                continue;
-            };
-            if found.iter().any(|(known, _)| known == name) {
-                continue;
-            }
-            let read = folders.iter().find_map(|folder| std::fs::read_to_string(folder.join(name)).ok());
-            if let Some(body) = read {
-                open.push(body.clone());
-                found.push((name.to_owned(), body));
-            }
-        }
-    }
-    found
 }
