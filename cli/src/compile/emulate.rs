@@ -23,7 +23,8 @@ pub struct EmulateArgs {
     /// The kernels: a .ptx file, or a .cu file that NVRTC compiles. No CUDA toolkit is needed: small stand-ins
     /// answer for its headers, and host code in the file is left out.
     pub file: PathBuf,
-    /// Kernel to run: its name in C++ or PTX, or an instance of a template such as 'axpy<float, 4>'.
+    /// Kernel to run: its name in C++ or PTX, 'scale(float*, int)' where it is overloaded, or an instance of a template
+    /// such as 'axpy<float, 4>'.
     #[arg(long, value_name = "NAME")]
     pub entry: String,
     /// Blocks.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use enel_emulator::{Module, ParseError};
-use enel_nvrtc::{Arch, CompileError, Compiler, Foreign};
+use enel_nvrtc::{Arch, CompileError, Compiler, Diagnostic, Foreign};
 
 use crate::headers;
 use crate::includes;
@@ -137,7 +137,9 @@ impl Program {
         let compile = |foreign: &Foreign<'_>| Texts::new(source, &quoted).compile(compiler, foreign);
         // A text that defines for itself what is usually there before it is compiled alone.
         let translated = compile(&usual).or_else(|error| match error {
-            CompileError::Source { .. } => compile(&plain).map_err(|_| error),
+            CompileError::Source { ref diagnostics, .. } if diagnostics.iter().any(is_conflict) => {
+                compile(&plain).map_err(|_| error)
+            }
             _ => Err(error),
         });
         let refused = |source| ProgramError::Compile { file: file.to_owned(), source: Box::new(source) };
@@ -163,7 +165,8 @@ impl Program {
         self.module.entries()
     }
 
-    /// The PTX name of the kernel a user calls `name`: that name itself, an instance, or a C++ function of that name.
+    /// The PTX name of the kernel a user calls `name`: that name itself, an instance, or a C++ function of that name,
+    /// with its parameters where it is overloaded.
     ///
     /// # Errors
     /// [`ProgramError::NoKernel`], [`ProgramError::Ambiguous`].
@@ -173,6 +176,11 @@ impl Program {
         }
         if let Some((_, ptx)) = self.aliases.iter().find(|(alias, _)| alias == name) {
             return self.kernel_exact(name, ptx);
+        }
+        if name.contains('(') {
+            let spelled = |text: &str| text.replace(' ', "");
+            let found = self.kernels().find(|k| spelled(&signature(k)) == spelled(name));
+            return self.kernel_exact(name, found.unwrap_or(name));
         }
         // Itanium mangling spells a name with its length in front.
         let plain = name.split('<').next().unwrap_or(name);
@@ -200,6 +208,12 @@ impl Program {
             }
         })
     }
+}
+
+/// Whether an error may come of two declarations of one name.
+fn is_conflict(error: &Diagnostic) -> bool {
+    const WORDS: [&str; 6] = ["already", "redecl", "redefin", "incompatible", "ambiguous", "more than one"];
+    WORDS.iter().any(|word| error.message.contains(word))
 }
 
 /// The PTX line an error is about.

@@ -47,6 +47,7 @@ fn a_text_may_have_its_own_names() {
         "#ifndef INFINITY\n#error it is missing\n#endif\n#ifndef UINT_MAX\n#error it is missing\n#endif\n",
         "template <class T> __device__ T min(T a, T b, T c) { return a < b ? a : c; }\nusing namespace std;\n",
         "typedef unsigned long uint64_t;\nnamespace std { template <class T> struct is_integral; }\n",
+        "__managed__ int total;\n__device__ int more() { return ++total; }\n",
         "typedef unsigned int uint32_t;\ntypedef unsigned int uint;\n#define NAN 0\n",
     ] {
         let Some(values) = values(&format!("{own}{KERNEL}")) else { return };
