@@ -231,16 +231,24 @@ fn line_of(error: &ParseError) -> Option<u32> {
     }
 }
 
-/// File and line of the last `.loc` before a PTX line.
+/// File and line of the text, by the last `.loc` before a PTX line; the compiler's own headers do not count.
 fn place_of(ptx: &str, line: u32) -> Option<(String, u32)> {
+    let name_of = |number: &str| {
+        ptx.lines().find_map(|l| {
+            let (found, name) = l.trim().strip_prefix(".file")?.trim().split_once([' ', '\t'])?;
+            (found == number)
+                .then(|| name.trim().split('"').nth(1).map(|name| name.rsplit('/').next().unwrap_or(name)))?
+        })
+    };
     let before: Vec<&str> = ptx.lines().take(line as usize).collect();
-    let mut words = before.iter().rev().find_map(|l| l.trim().strip_prefix(".loc"))?.split_whitespace();
-    let (file, line) = (words.next()?, words.next()?.parse().ok()?);
-    let name = ptx.lines().find_map(|l| {
-        let (number, name) = l.trim().strip_prefix(".file")?.trim().split_once([' ', '\t'])?;
-        (number == file).then(|| name.trim().split('"').nth(1).map(|name| name.rsplit('/').next().unwrap_or(name)))?
-    })?;
-    Some((name.to_owned(), line))
+    // What was inlined is told by where it was called.
+    let places = before.iter().rev().filter_map(|l| l.trim().strip_prefix(".loc")).flat_map(|l| l.rsplit("inlined_at"));
+    let mut own = places.filter_map(|place| {
+        let mut words = place.split_whitespace();
+        let name = name_of(words.next()?).filter(|name| !name.starts_with("__nv_"))?;
+        Some((name.to_owned(), words.next()?.trim_end_matches(',').parse().ok()?))
+    });
+    own.next()
 }
 
 fn instance(name: &str, is_template: bool) -> String {
@@ -259,4 +267,20 @@ fn templates(text: &str) -> Vec<String> {
         body.trim_start().starts_with("template") && mentions(body, "__global__", true)
     };
     items(&code).into_iter().filter(is_kernel).filter_map(|item| item.name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place_of;
+
+    #[test]
+    fn lines_of_ptx_are_lines_of_the_text() {
+        let ptx = ".loc 1 4 2\na\n.loc 2 70 1, function_name $f, inlined_at 1 6 9\nb\n.file 1 \"/enel/k.cu\"\n.file 2 \"x.h\"\n";
+        assert_eq!(place_of(ptx, 2), Some(("k.cu".to_owned(), 4)));
+        assert_eq!(place_of(ptx, 4), Some(("k.cu".to_owned(), 6)));
+        assert_eq!(place_of(ptx, 0), None);
+        for odd in ["", ".loc", ".loc 1", ".loc 1 x", ".file", ".loc 1 1 1\n.file 1", ".loc 1 1 1, inlined_at"] {
+            assert_eq!(place_of(odd, 9), None, "{odd}");
+        }
+    }
 }
