@@ -185,8 +185,9 @@ fn a_command_line_that_makes_no_sense_exits_with_2() {
         assert!(!ran.stderr.is_empty());
     }
     std::fs::write(dir.path().join("bad.ptx"), PTX.replace("add.f32", "frobnicate.f32")).unwrap();
-    let ran = emulate(dir.path(), &["bad.ptx", "--entry", "add"]);
+    let ran = emulate(dir.path(), &["bad.ptx", "--entry", "add", "--ptx", "shown.ptx"]);
     assert_eq!(ran.code, Some(1));
+    assert!(std::fs::read_to_string(dir.path().join("shown.ptx")).unwrap().contains("frobnicate"));
     let line = 1 + PTX.lines().position(|l| l.starts_with("add.f32")).unwrap();
     assert!(ran.stderr.contains("bad.ptx") && ran.stderr.contains(&format!("line {line}")), "{}", ran.stderr);
     assert!(ran.stderr.contains("frobnicate"), "{}", ran.stderr);

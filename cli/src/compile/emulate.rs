@@ -23,7 +23,8 @@ pub struct EmulateArgs {
     /// The kernels: a .ptx file, or a .cu file that NVRTC compiles. No CUDA toolkit is needed: small stand-ins
     /// answer for its headers, and host code in the file is left out.
     pub file: PathBuf,
-    /// Kernel to run: its name in C++ or PTX, or an instance of a template such as 'axpy<float, 4>'.
+    /// Kernel to run: its name in C++ or PTX, 'scale(float*, int)' where it is overloaded, or an instance of a template
+    /// such as 'axpy<float, 4>'.
     #[arg(long, value_name = "NAME")]
     pub entry: String,
     /// Blocks.
@@ -130,7 +131,12 @@ pub fn refuse(words: &[std::ffi::OsString], error: &clap::Error) {
 
 fn run(args: &EmulateArgs) -> Result<()> {
     check_targets(args)?;
-    let program = program(args)?;
+    let program = program(args).inspect_err(|error| {
+        // Whoever asks for the PTX may look up the line that is not understood.
+        if let (Some(path), Some(ProgramError::Parse { ptx, .. })) = (&args.ptx, error.downcast_ref()) {
+            let _ = std::fs::write(path, ptx);
+        }
+    })?;
     if let Some(path) = &args.ptx {
         std::fs::write(path, program.ptx()).with_context(|| format!("cannot write {}", path.display()))?;
     }

@@ -97,7 +97,8 @@ pub(crate) fn write_all(f: &mut fmt::Formatter<'_>, diagnostics: &[Diagnostic], 
     for Diagnostic { severity, file, line, column, message } in diagnostics {
         write!(f, "\n{severity}")?;
         if let Some(file) = file {
-            write!(f, " in {file}")?;
+            // Programs and headers in memory are under this name.
+            write!(f, " in {}", file.strip_prefix("/enel/").unwrap_or(file))?;
         }
         if let Some(line) = line {
             write!(f, " at line {line}")?;

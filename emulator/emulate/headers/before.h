@@ -11,3 +11,6 @@ typedef unsigned char u_char;
 typedef unsigned short ushort;
 typedef unsigned int uint;
 typedef unsigned long ulong;
+// All memory of the emulated device is managed.
+#undef __managed__
+#define __managed__ __device__

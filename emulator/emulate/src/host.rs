@@ -93,7 +93,7 @@ pub(crate) fn strip(source: &str) -> String {
     let (mut host, mut rest): (Vec<Item>, Vec<Item>) =
         items(&code).into_iter().partition(|item| is_host(body(item), item.name.as_deref()));
     loop {
-        let names: Vec<&str> = host.iter().filter(|i| i.members.is_empty()).filter_map(|i| i.name.as_deref()).collect();
+        let names: Vec<&str> = host.iter().filter(|i| i.is_function).filter_map(|i| i.name.as_deref()).collect();
         let calls = |item: &Item| !is_device(body(item)) && names.iter().any(|name| mentions(body(item), name, true));
         let (gone, kept): (Vec<Item>, Vec<Item>) = rest.into_iter().partition(calls);
         rest = kept;

@@ -51,6 +51,7 @@ mod array;
 mod finding;
 mod headers;
 mod host;
+mod includes;
 mod names;
 mod program;
 mod refuse;

@@ -5,9 +5,10 @@ use cpp_demangle::{BorrowedSymbol, DemangleOptions};
 /// Longest mangled name that is looked at, in bytes.
 const MAX_NAME: usize = 4096;
 
-/// A text with every mangled name in it replaced by the name in C++, without parameters.
+/// A text with every mangled name in it replaced by the name in C++, without parameters, and files by their own names.
 pub fn readable(text: &str) -> String {
-    replaced(text, &DemangleOptions::new().no_params().no_return_type())
+    // The compiler is given texts under this folder.
+    replaced(&text.replace("/enel/", ""), &DemangleOptions::new().no_params().no_return_type())
 }
 
 /// The name in C++ with its parameters, which tell functions of one name apart; other names stay.
@@ -49,8 +50,8 @@ mod tests {
 
     #[test]
     fn mangled_names_are_read_wherever_they_stand() {
-        let text = "kernel `_Z5scalePfi`, (`_ZZ5scalePfiE1s` + 4), _Zx, k, `_Z4axpyIfLi4EEvT_PKS0_PS0_`, \u{e9}_Z";
-        let want = "kernel `scale`, (`scale(float*, int)::s` + 4), _Zx, k, `axpy<float, 4>`, \u{e9}_Z";
+        let text = "kernel `_Z5scalePfi`, (`_ZZ5scalePfiE1s` + 4), _Zx, k, `_Z4axpyIfLi4EEvT_PKS0_PS0_`, /enel/a.cu:3, \u{e9}_Z";
+        let want = "kernel `scale`, (`scale(float*, int)::s` + 4), _Zx, k, `axpy<float, 4>`, a.cu:3, \u{e9}_Z";
         assert_eq!(readable(text), want);
         assert_eq!(signature("_Z5scalePfi"), "scale(float*, int)");
         assert_eq!(signature("main"), "main");

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use enel_emulator::{Module, ParseError};
-use enel_nvrtc::{Arch, CompileError, Compiler, Foreign};
+use enel_nvrtc::{Arch, CompileError, Compiler, Diagnostic, Foreign};
 
 use crate::headers;
+use crate::includes;
 use crate::names::signature;
 use crate::refuse::Texts;
 use crate::scan::{Item, code_only, items, mentions};
@@ -45,13 +46,17 @@ pub struct Program {
 #[non_exhaustive]
 pub enum ProgramError {
     /// The PTX was refused.
-    #[error("{file}")]
+    #[error("{file}{}", place.as_ref().map_or(String::new(), |(file, line)| format!(", from {file}:{line}")))]
     Parse {
         /// Where it came from.
         file: String,
+        /// Line of the CUDA text the instruction is of, where the PTX says so.
+        place: Option<(String, u32)>,
+        /// The PTX.
+        ptx: String,
         /// Why.
         #[source]
-        source: ParseError,
+        source: Box<ParseError>,
     },
     /// NVRTC refused the CUDA text.
     #[error("cannot compile {file}")]
@@ -88,7 +93,12 @@ impl Program {
     /// # Errors
     /// [`ProgramError::Parse`] with file, line and instruction.
     pub fn from_ptx(file: &str, ptx: &str) -> Result<Program, ProgramError> {
-        let module = Module::parse(ptx).map_err(|source| ProgramError::Parse { file: file.to_owned(), source })?;
+        let module = Module::parse(ptx).map_err(|source| ProgramError::Parse {
+            file: file.to_owned(),
+            place: line_of(&source).and_then(|line| place_of(ptx, line)),
+            ptx: ptx.to_owned(),
+            source: Box::new(source),
+        })?;
         Ok(Program { module, aliases: Vec::new(), templates: Vec::new(), ptx: ptx.to_owned() })
     }
 
@@ -104,13 +114,15 @@ impl Program {
     ) -> Result<Program, ProgramError> {
         let name = file.rsplit('/').next().unwrap_or(file);
         let instances: Vec<&str> = options.instances.iter().map(String::as_str).collect();
-        let quoted = quoted_headers(source, &options.folders);
+        let quoted = includes::quoted(source, &options.folders);
         // A stand-in gives way to a header of that name.
         let is_theirs = |name: &str| {
             quoted.iter().any(|(known, _)| known == name)
                 || options.folders.iter().any(|folder| folder.join(name).is_file())
         };
-        let headers: Vec<_> = headers::all().into_iter().filter(|(name, _)| !is_theirs(name)).collect();
+        let libraries = includes::libraries(source, &quoted);
+        let stand_ins = headers::all().into_iter().chain(libraries.iter().map(|name| (name.as_str(), "")));
+        let headers: Vec<_> = stand_ins.filter(|(name, _)| !is_theirs(name)).collect();
         let plain = Foreign {
             name,
             source,
@@ -125,7 +137,9 @@ impl Program {
         let compile = |foreign: &Foreign<'_>| Texts::new(source, &quoted).compile(compiler, foreign);
         // A text that defines for itself what is usually there before it is compiled alone.
         let translated = compile(&usual).or_else(|error| match error {
-            CompileError::Source { .. } => compile(&plain).map_err(|_| error),
+            CompileError::Source { ref diagnostics, .. } if diagnostics.iter().any(is_conflict) => {
+                compile(&plain).map_err(|_| error)
+            }
             _ => Err(error),
         });
         let refused = |source| ProgramError::Compile { file: file.to_owned(), source: Box::new(source) };
@@ -151,7 +165,8 @@ impl Program {
         self.module.entries()
     }
 
-    /// The PTX name of the kernel a user calls `name`: that name itself, an instance, or a C++ function of that name.
+    /// The PTX name of the kernel a user calls `name`: that name itself, an instance, or a C++ function of that name,
+    /// with its parameters where it is overloaded.
     ///
     /// # Errors
     /// [`ProgramError::NoKernel`], [`ProgramError::Ambiguous`].
@@ -161,6 +176,11 @@ impl Program {
         }
         if let Some((_, ptx)) = self.aliases.iter().find(|(alias, _)| alias == name) {
             return self.kernel_exact(name, ptx);
+        }
+        if name.contains('(') {
+            let spelled = |text: &str| text.replace(' ', "");
+            let found = self.kernels().find(|k| spelled(&signature(k)) == spelled(name));
+            return self.kernel_exact(name, found.unwrap_or(name));
         }
         // Itanium mangling spells a name with its length in front.
         let plain = name.split('<').next().unwrap_or(name);
@@ -190,6 +210,47 @@ impl Program {
     }
 }
 
+/// Whether an error may come of two declarations of one name.
+fn is_conflict(error: &Diagnostic) -> bool {
+    const WORDS: [&str; 6] = ["already", "redecl", "redefin", "incompatible", "ambiguous", "more than one"];
+    WORDS.iter().any(|word| error.message.contains(word))
+}
+
+/// The PTX line an error is about.
+fn line_of(error: &ParseError) -> Option<u32> {
+    match error {
+        ParseError::Token { line, .. }
+        | ParseError::Syntax { line, .. }
+        | ParseError::UnknownInstruction { line, .. }
+        | ParseError::Unsupported { line, .. }
+        | ParseError::Operand { line, .. }
+        | ParseError::Undeclared { line, .. }
+        | ParseError::Duplicate { line, .. }
+        | ParseError::TooLarge { line, .. } => Some(*line),
+        _ => None,
+    }
+}
+
+/// File and line of the text, by the last `.loc` before a PTX line; the compiler's own headers do not count.
+fn place_of(ptx: &str, line: u32) -> Option<(String, u32)> {
+    let name_of = |number: &str| {
+        ptx.lines().find_map(|l| {
+            let (found, name) = l.trim().strip_prefix(".file")?.trim().split_once([' ', '\t'])?;
+            (found == number)
+                .then(|| name.trim().split('"').nth(1).map(|name| name.rsplit('/').next().unwrap_or(name)))?
+        })
+    };
+    let before: Vec<&str> = ptx.lines().take(line as usize).collect();
+    // What was inlined is told by where it was called.
+    let places = before.iter().rev().filter_map(|l| l.trim().strip_prefix(".loc")).flat_map(|l| l.rsplit("inlined_at"));
+    let mut own = places.filter_map(|place| {
+        let mut words = place.split_whitespace();
+        let name = name_of(words.next()?).filter(|name| !name.starts_with("__nv_"))?;
+        Some((name.to_owned(), words.next()?.trim_end_matches(',').parse().ok()?))
+    });
+    own.next()
+}
+
 fn instance(name: &str, is_template: bool) -> String {
     if is_template {
         format!(", which is a template: name an instance, such as `{name}<float, 4>`")
@@ -208,26 +269,18 @@ fn templates(text: &str) -> Vec<String> {
     items(&code).into_iter().filter(is_kernel).filter_map(|item| item.name).collect()
 }
 
-/// Headers a text includes in quotes, and those they include.
-fn quoted_headers(source: &str, folders: &[PathBuf]) -> Vec<(String, String)> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    let mut open = vec![source.to_owned()];
-    while let Some(text) = open.pop() {
-        for line in text.lines() {
-            let directive = line.trim_start().strip_prefix('#').map(str::trim_start);
-            let target = directive.and_then(|d| d.strip_prefix("include")).map(str::trim_start);
-            let Some(name) = target.and_then(|t| t.strip_prefix('"')).and_then(|t| t.split('"').next()) else {
-                continue;
-            };
-            if found.iter().any(|(known, _)| known == name) {
-                continue;
-            }
-            let read = folders.iter().find_map(|folder| std::fs::read_to_string(folder.join(name)).ok());
-            if let Some(body) = read {
-                open.push(body.clone());
-                found.push((name.to_owned(), body));
-            }
+#[cfg(test)]
+mod tests {
+    use super::place_of;
+
+    #[test]
+    fn lines_of_ptx_are_lines_of_the_text() {
+        let ptx = ".loc 1 4 2\na\n.loc 2 70 1, function_name $f, inlined_at 1 6 9\nb\n.file 1 \"/enel/k.cu\"\n.file 2 \"x.h\"\n";
+        assert_eq!(place_of(ptx, 2), Some(("k.cu".to_owned(), 4)));
+        assert_eq!(place_of(ptx, 4), Some(("k.cu".to_owned(), 6)));
+        assert_eq!(place_of(ptx, 0), None);
+        for odd in ["", ".loc", ".loc 1", ".loc 1 x", ".file", ".loc 1 1 1\n.file 1", ".loc 1 1 1, inlined_at"] {
+            assert_eq!(place_of(odd, 9), None, "{odd}");
         }
     }
-    found
 }

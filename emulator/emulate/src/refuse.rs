@@ -185,3 +185,87 @@ impl<'a> Texts<'a> {
         if told.is_empty() { first.clone() } else { told.into_iter().cloned().collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Dropped, Text, Texts, host};
+
+    const PIECES: [&str; 40] = [
+        "{",
+        "}",
+        "(",
+        ")",
+        ";",
+        ":",
+        "::",
+        "<",
+        ">",
+        "=",
+        ",",
+        "\n",
+        " ",
+        "\"",
+        "'",
+        "R\"(",
+        ")\"",
+        "//",
+        "/*",
+        "*/",
+        "#define a \\\n",
+        "#if x\n",
+        "template <class T>",
+        "template<",
+        "class A",
+        "struct B : A",
+        "union",
+        "enum class E",
+        "namespace n",
+        "extern",
+        "operator==",
+        "operator()",
+        "public:",
+        "__device__ ",
+        "__global__ void k",
+        "int f",
+        "std::vector",
+        "alignas(",
+        "\u{e9}",
+        "\\",
+    ];
+
+    #[test]
+    fn any_text_is_taken_apart_and_put_together_again() {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut draw = |n: usize| {
+            // xorshift64* (Vigna 2016).
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
+        };
+        for _ in 0..20_000 {
+            let source: String = (0..draw(60)).map(|_| PIECES[draw(PIECES.len())]).collect();
+            let mut text = Text::new(None, &source);
+            for _ in 0..4 {
+                let found = text.culprit(draw(8) as u32, Some(draw(30) as u32).filter(|c| *c < 25));
+                let Some(range) = found.map(|item| item.start..item.end) else { continue };
+                text = Text::new(None, &host::blank(&text.left, &text.code, &[range]));
+            }
+            assert_eq!(
+                (text.left.len(), text.left.lines().count()),
+                (source.len(), source.lines().count()),
+                "{source:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn deep_texts_end() {
+        for piece in ["namespace a{", "struct a{", "template<class a>", "a(", "f(){", "a:b{", "#\\\n"] {
+            let source = piece.repeat(20_000);
+            let texts = Texts::new(&source, &[]);
+            let none: &[Dropped] = &texts.dropped;
+            assert!(none.is_empty() && texts.texts[0].left.len() == source.len());
+        }
+    }
+}

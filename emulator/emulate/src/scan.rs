@@ -209,11 +209,19 @@ fn function_bracket(plain: &str) -> Option<usize> {
     (has_operator || !before.contains('=') && depth == 0).then_some(open)
 }
 
-/// What a declaration without a body declares.
+/// What a variable or type is called: the last word before its value or extent, in no list of template arguments.
 fn declared(text: &str) -> Option<String> {
     let plain = without_attributes(&text[behind_template(text)..]);
-    let end = plain.find(['=', '[', '{', ';']).unwrap_or(plain.len());
-    last_word(&plain[..end])
+    let mut depth = 0usize;
+    let end = plain.find(|c| {
+        match c {
+            '<' => depth += 1,
+            '>' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && matches!(c, '=' | '[' | '{' | ';')
+    });
+    last_word(&plain[..end.unwrap_or(plain.len())])
 }
 
 /// The name behind `class`, before its bases.

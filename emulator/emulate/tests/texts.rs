@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{chain, compiler, out, program, run};
-use enel_emulate::{ArrayType, CudaOptions, Job, Program};
+use common::{chain, compiler, f32s, out, program, run};
+use enel_emulate::{Array, ArrayType, CudaOptions, Job, Program, Value};
 
 const KERNEL: &str = "__global__ void k(int* o) { o[threadIdx.x] = 1; }\n";
 
@@ -47,6 +47,7 @@ fn a_text_may_have_its_own_names() {
         "#ifndef INFINITY\n#error it is missing\n#endif\n#ifndef UINT_MAX\n#error it is missing\n#endif\n",
         "template <class T> __device__ T min(T a, T b, T c) { return a < b ? a : c; }\nusing namespace std;\n",
         "typedef unsigned long uint64_t;\nnamespace std { template <class T> struct is_integral; }\n",
+        "__managed__ int total;\n__device__ int more() { return ++total; }\n",
         "typedef unsigned int uint32_t;\ntypedef unsigned int uint;\n#define NAN 0\n",
     ] {
         let Some(values) = values(&format!("{own}{KERNEL}")) else { return };
@@ -88,4 +89,17 @@ fn errors_in_kernels_are_told_and_those_of_host_code_are_not() {
     let helper = "int helper(int x) {\n  return x + missing;\n}\n__global__ void k(int* o) { o[0] = helper(3); }\n";
     let text = refusal(&format!("{host}{helper}")).unwrap();
     assert!(text.contains("1 error") && text.contains("line 6") && text.contains("\"missing\""), "{text}");
+}
+
+#[test]
+fn a_whole_program_gives_its_kernels() {
+    let Some(program) = program("whole.cu", include_str!("kernels/whole.cu"), "sm_90a", &[]) else { return };
+    let params: Vec<u8> = [4u32, 2f32.to_bits(), 0].iter().flat_map(|word| word.to_le_bytes()).collect();
+    let args = [f32s([0.0, 1.0, 2.0, 3.0]), out(ArrayType::F32, 4), Value::Bytes(params)];
+    let report = run(&program, &Job { block: [4, 1, 1], ..Job::new("kernel", &args) });
+    // The square twice, 3 of the table, 2 of the grid, 1 of the mode, 2 of the device's table.
+    assert_eq!(report.array(1).unwrap().to_f32().unwrap(), [8.0, 10.0, 16.0, 26.0]);
+    let args = [Value::InOut(Array::from_i32(&[1, 2, 3, 4]))];
+    let report = run(&program, &Job { block: [4, 1, 1], ..Job::new("k_int", &args) });
+    assert_eq!(report.array(0).unwrap().to_i32().unwrap(), [2, 3, 4, 5]);
 }

@@ -54,6 +54,9 @@ fn findings_are_fields_and_names_are_those_of_cpp() {
     let want = 1 + PRINTING.lines().position(|l| l.contains("+ 5] = 1")).unwrap() as u32;
     assert!(file.ends_with("told.cu") && line == want, "{file}:{line}");
     assert!(told.text.contains("kernel `app::beyond`"), "{}", told.text);
+    // Parameters tell overloaded kernels apart.
+    assert_eq!(program.kernel("app::beyond(int *)").unwrap(), program.kernel("app::beyond").unwrap());
+    assert!(program.kernel("app::beyond(float*)").is_err());
     // A template that was not asked for is no riddle.
     let error = program.kernel("app::show").unwrap_err().to_string();
     assert!(error.contains("is a template") && error.contains("app::beyond(int*)"), "{error}");
