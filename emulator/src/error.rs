@@ -87,18 +87,6 @@ impl ParseError {
     pub(crate) fn is_of_instruction(&self) -> bool {
         matches!(self, Self::UnknownInstruction { .. } | Self::Unsupported { .. } | Self::Operand { .. })
     }
-
-    /// The same, told with the place in the source it comes from.
-    pub(crate) fn at(mut self, source: Option<(String, u32)>) -> Self {
-        let Some((file, at)) = source else { return self };
-        match &mut self {
-            Self::UnknownInstruction { what: detail, .. }
-            | Self::Unsupported { text: detail, .. }
-            | Self::Operand { found: detail, .. } => detail.push_str(&format!(" ({file}:{at})")),
-            _ => {}
-        }
-        self
-    }
 }
 
 /// Why a host-side memory operation failed.
@@ -221,12 +209,15 @@ pub enum LaunchError {
         kernel: String,
     },
     /// The kernel, or a function it calls, holds an instruction this machine does not know.
-    #[error("kernel `{kernel}`: {source}")]
+    #[error("kernel `{kernel}`{}", place.as_ref().map_or(String::new(), |(file, line)| format!(", from {file}:{line}")))]
     Instruction {
         /// Name of the kernel.
         kernel: String,
+        /// Source file and line, where the PTX has `.loc`.
+        place: Option<(String, u32)>,
         /// Which, and where.
-        source: ParseError,
+        #[source]
+        source: Box<ParseError>,
     },
     /// Grid or block dimensions outside what devices allow.
     #[error("kernel `{kernel}`: {what} {found:?}, {expected}")]

@@ -138,8 +138,8 @@ pub fn launch(
 ) -> Result<Stats, LaunchError> {
     let kernel = launch.entry;
     let entry = module.entry(kernel).ok_or_else(|| LaunchError::NoKernel { kernel: kernel.to_owned() })?;
-    if let Some(source) = module.unknown_in(entry) {
-        return Err(LaunchError::Instruction { kernel: kernel.to_owned(), source });
+    if let Some((source, place)) = module.unknown_in(entry) {
+        return Err(LaunchError::Instruction { kernel: kernel.to_owned(), place, source: Box::new(source) });
     }
     check_dimensions(entry, launch)?;
     let cluster = cluster_of(entry, launch)?;

@@ -350,7 +350,10 @@ fn only_kernels_that_come_to_an_unknown_instruction_are_refused() {
     let out = gpu.upload(&[0u32]);
     gpu.run("k", 1, 1, &[Arg::U64(out)]);
     let error = gpu.try_run("bad", [1; 3], [1; 3], 0, &[Arg::U64(out)]).unwrap_err();
-    assert!(error.to_string().contains("frobnicate"), "{error}");
+    assert!(
+        matches!(&error, LaunchError::Instruction { source, .. } if source.to_string().contains("frobnicate")),
+        "{error}"
+    );
 }
 
 /// Blocks take a ticket and wait until all have; `goal` is how many they wait for.

@@ -59,7 +59,7 @@ pub struct EmulateArgs {
     /// Macro for a .cu file.
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub define: Vec<String>,
-    /// Blocks that run at the same time, for kernels whose blocks wait for each other.
+    /// Blocks that run at the same time; more join them while those wait for others.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub resident: usize,
     /// Warp instructions after which a kernel counts as endless.
@@ -206,7 +206,12 @@ fn program(args: &EmulateArgs) -> Result<Program> {
                 defines: args.define.clone(),
                 instances: args.entry.contains('<').then(|| args.entry.clone()).into_iter().collect(),
             };
-            Program::from_cuda(&compiler, &file, &source, &options)?
+            let program = Program::from_cuda(&compiler, &file, &source, &options)?;
+            let absent = program.absent_headers();
+            if !absent.is_empty() {
+                eprintln!("note: compiled without {}, found nowhere; --include DIR adds a folder", absent.join(", "));
+            }
+            program
         }
         _ => return Err(Usage(format!("{file} is neither a .ptx nor a .cu file")).into()),
     };

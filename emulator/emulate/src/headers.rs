@@ -170,12 +170,8 @@ const HOST: &[&str] = &[
     "version",
     // Of the toolkit and its libraries.
     "channel_descriptor.h",
-    "cublas.h",
-    "cublasLt.h",
-    "cublas_v2.h",
     "cuda_device_runtime_api.h",
     "cuda_profiler_api.h",
-    "cudnn.h",
     "cufft.h",
     "curand.h",
     "cusolverDn.h",
@@ -201,8 +197,26 @@ const HOST: &[&str] = &[
     "vector_types.h",
 ];
 
+/// Libraries of host code whose headers bring the short floats along.
+const WITH_HALVES: &[&str] = &["cublas.h", "cublasLt.h", "cublas_v2.h", "cudnn.h", "cudnn_frontend.h", "cusparseLt.h"];
+
+/// What stands for a header of which only host code needs more.
+pub(crate) const NOTHING: &str = "#include <enel/host.h>\n";
+
 /// All of them, by the name they are included under.
 pub(crate) fn all() -> Vec<(&'static str, &'static str)> {
-    let host = HOST.iter().map(|&name| (name, "#include <enel/host.h>\n"));
-    HEADERS.iter().chain(ALIASES).copied().chain(host).collect()
+    let host = HOST.iter().map(|&name| (name, NOTHING));
+    let halves = "#include <enel/host.h>\n#include <cuda_fp16.h>\n#include <cuda_bf16.h>\n";
+    let with_halves = WITH_HALVES.iter().map(|&name| (name, halves));
+    HEADERS.iter().chain(ALIASES).copied().chain(host).chain(with_halves).collect()
+}
+
+/// Whether only host code needs more of a header than its stand-in.
+pub(crate) fn is_host(name: &str) -> bool {
+    HOST.contains(&name) || WITH_HALVES.contains(&name)
+}
+
+/// Whether a header has a stand-in that device code uses.
+pub(crate) fn is_device(name: &str) -> bool {
+    HEADERS.iter().chain(ALIASES).any(|(known, _)| *known == name)
 }

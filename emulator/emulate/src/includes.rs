@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::headers;
+use crate::scan::is_device;
+
 /// Folders of libraries that only host code uses, or that nobody needs to say what a kernel does.
 const LIBRARIES: [&str; 24] = [
     "torch/",
@@ -41,24 +44,26 @@ fn included(line: &str) -> Option<&str> {
     rest[1..].find(close).map(|end| &rest[..end + 2])
 }
 
-/// Headers a text includes in quotes, and those they include, by the name they are included under.
+/// Headers a text includes that lie beside it or in `folders`, and those they include, by the name they are included under.
 ///
-/// A header is looked for beside the one that includes it, then in `folders`.
-pub(crate) fn quoted(source: &str, folders: &[PathBuf]) -> Vec<(String, String)> {
+/// One in quotes is looked for beside the header that includes it first. A stand-in takes the place of what is included in
+/// brackets and that device code needs, and of what only host code needs.
+pub(crate) fn own(source: &str, folders: &[PathBuf]) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut open: Vec<(String, Option<PathBuf>)> = vec![(source.to_owned(), None)];
     while let Some((text, home)) = open.pop() {
         for target in text.lines().filter_map(included) {
-            let Some(name) = target.strip_prefix('"').and_then(|t| t.strip_suffix('"')) else { continue };
-            if found.iter().any(|(known, _)| known == name) {
+            let (is_quoted, name) = (target.starts_with('"'), &target[1..target.len() - 1]);
+            let is_stand_in = !is_quoted && headers::is_device(name);
+            if is_stand_in || found.iter().any(|(known, _)| known == name) {
                 continue;
             }
-            let places = home.iter().chain(folders).map(|folder| folder.join(name));
+            let places = home.iter().filter(|_| is_quoted).chain(folders).map(|folder| folder.join(name));
             let read = places.filter(|path| path.is_file()).find_map(|path| {
                 let body = std::fs::read_to_string(&path).ok()?;
                 Some((body, path.parent().map(Path::to_owned)))
             });
-            if let Some((body, home)) = read {
+            if let Some((body, home)) = read.filter(|(body, _)| !headers::is_host(name) || is_device(body)) {
                 open.push((body.clone(), home));
                 found.push((name.to_owned(), body));
             }
@@ -68,11 +73,13 @@ pub(crate) fn quoted(source: &str, folders: &[PathBuf]) -> Vec<(String, String)>
 }
 
 /// Headers of host libraries that a text and its headers include.
-pub(crate) fn libraries(source: &str, quoted: &[(String, String)]) -> Vec<String> {
-    let texts = std::iter::once(source).chain(quoted.iter().map(|(_, text)| text.as_str()));
+pub(crate) fn libraries(source: &str, own: &[(String, String)]) -> Vec<String> {
+    let texts = std::iter::once(source).chain(own.iter().map(|(_, text)| text.as_str()));
     let names = texts.flat_map(str::lines).filter_map(included).map(|target| &target[1..target.len() - 1]);
-    let mut found: Vec<String> =
-        names.filter(|name| LIBRARIES.iter().any(|l| name.starts_with(l))).map(str::to_owned).collect();
+    let mut found: Vec<String> = names
+        .filter(|name| LIBRARIES.iter().any(|l| name.starts_with(l)) && !headers::is_host(name))
+        .map(str::to_owned)
+        .collect();
     found.sort();
     found.dedup();
     found

@@ -38,6 +38,7 @@ pub struct Program {
     aliases: Vec<(String, String)>,
     /// Kernels that are templates.
     templates: Vec<String>,
+    absent: Vec<String>,
     ptx: String,
 }
 
@@ -68,7 +69,7 @@ pub enum ProgramError {
         source: Box<CompileError>,
     },
     /// No kernel of that name.
-    #[error("there is no kernel `{name}`{}; there are: {}", instance(name, *is_template), known.join(", "))]
+    #[error("there is no kernel `{name}`{}; there are: {}", instance(name, *is_template), listed(known, templates))]
     NoKernel {
         /// What was asked for.
         name: String,
@@ -76,6 +77,8 @@ pub enum ProgramError {
         known: Vec<String>,
         /// Whether a template has that name, of which an instance must be named.
         is_template: bool,
+        /// Kernels that are templates.
+        templates: Vec<String>,
     },
     /// Several kernels that C++ calls alike.
     #[error("`{name}` may mean any of: {}", found.join(", "))]
@@ -99,7 +102,7 @@ impl Program {
             ptx: ptx.to_owned(),
             source: Box::new(source),
         })?;
-        Ok(Program { module, aliases: Vec::new(), templates: Vec::new(), ptx: ptx.to_owned() })
+        Ok(Program { module, aliases: Vec::new(), templates: Vec::new(), absent: Vec::new(), ptx: ptx.to_owned() })
     }
 
     /// Kernels of a CUDA text. Headers of a toolkit are replaced by stand-ins; host code is dropped.
@@ -114,13 +117,10 @@ impl Program {
     ) -> Result<Program, ProgramError> {
         let name = file.rsplit('/').next().unwrap_or(file);
         let instances: Vec<&str> = options.instances.iter().map(String::as_str).collect();
-        let quoted = includes::quoted(source, &options.folders);
+        let own = includes::own(source, &options.folders);
         // A stand-in gives way to a header of that name.
-        let is_theirs = |name: &str| {
-            quoted.iter().any(|(known, _)| known == name)
-                || options.folders.iter().any(|folder| folder.join(name).is_file())
-        };
-        let libraries = includes::libraries(source, &quoted);
+        let is_theirs = |name: &str| own.iter().any(|(known, _)| known == name);
+        let libraries = includes::libraries(source, &own);
         let stand_ins = headers::all().into_iter().chain(libraries.iter().map(|name| (name.as_str(), "")));
         let headers: Vec<_> = stand_ins.filter(|(name, _)| !is_theirs(name)).collect();
         let plain = Foreign {
@@ -134,7 +134,7 @@ impl Program {
             expressions: &instances,
         };
         let usual = Foreign { before: Some(headers::BEFORE), ..plain.clone() };
-        let compile = |foreign: &Foreign<'_>| Texts::new(source, &quoted).compile(compiler, foreign);
+        let compile = |foreign: &Foreign<'_>| Texts::new(source, &own).compile(compiler, foreign);
         // A text that defines for itself what is usually there before it is compiled alone.
         let translated = compile(&usual).or_else(|error| match error {
             CompileError::Source { ref diagnostics, .. } if diagnostics.iter().any(is_conflict) => {
@@ -143,11 +143,17 @@ impl Program {
             _ => Err(error),
         });
         let refused = |source| ProgramError::Compile { file: file.to_owned(), source: Box::new(source) };
-        let translated = translated.map_err(refused)?;
+        let (translated, absent) = translated.map_err(refused)?;
         let mut program = Program::from_ptx(&format!("PTX of {file}"), &translated.ptx)?;
+        program.absent = absent;
         program.aliases = translated.names.into_iter().collect();
-        program.templates = quoted.iter().flat_map(|(_, text)| templates(text)).chain(templates(source)).collect();
+        program.templates = own.iter().flat_map(|(_, text)| templates(text)).chain(templates(source)).collect();
         Ok(program)
+    }
+
+    /// Headers the text includes that were found nowhere: it was compiled without them.
+    pub fn absent_headers(&self) -> &[String] {
+        &self.absent
     }
 
     /// The PTX that runs.
@@ -205,6 +211,7 @@ impl Program {
                 name: name.to_owned(),
                 known: self.kernels().map(signature).collect(),
                 is_template,
+                templates: self.templates.clone(),
             }
         })
     }
@@ -257,6 +264,13 @@ fn instance(name: &str, is_template: bool) -> String {
     } else {
         String::new()
     }
+}
+
+/// All that could be meant.
+fn listed(known: &[String], templates: &[String]) -> String {
+    let instances = templates.iter().map(|name| format!("instances of {name}"));
+    let all: Vec<String> = known.iter().cloned().chain(instances).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
 /// Names of the kernels of a text that are templates.

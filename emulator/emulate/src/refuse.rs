@@ -7,11 +7,14 @@ use std::ops::Range;
 
 use enel_nvrtc::{CompileError, Compiler, Diagnostic, Foreign, Severity, Translated};
 
+use crate::headers;
 use crate::host;
 use crate::scan::{Item, code_only, is_device, is_word, items};
 
 /// Compiles before the compiler has the last word. Each drops at least one item.
 const MAX_ROUNDS: usize = 24;
+/// Headers that may be nowhere.
+const MAX_ABSENT: usize = 32;
 
 /// A text that may lose its host code.
 struct Text {
@@ -30,12 +33,14 @@ struct Dropped {
     range: Range<usize>,
 }
 
-/// A text and the headers it includes in quotes, which may hold host code as well.
+/// A text and the headers of its own, which may hold host code as well.
 pub(crate) struct Texts<'a> {
     main: &'a str,
     texts: Vec<Text>,
-    quoted: Vec<&'a str>,
+    names: Vec<&'a str>,
     dropped: Vec<Dropped>,
+    /// Headers that are nowhere: what is compiled is compiled without.
+    absent: Vec<String>,
 }
 
 impl Text {
@@ -101,31 +106,49 @@ fn is_error(diagnostic: &Diagnostic) -> bool {
     diagnostic.severity == Severity::Error
 }
 
+/// The header that a message says is nowhere.
+fn absent(error: &Diagnostic) -> Option<&str> {
+    error.message.strip_prefix("cannot open source file \"")?.split('"').next()
+}
+
 impl<'a> Texts<'a> {
-    /// `quoted` are headers by the name they are included under.
-    pub(crate) fn new(main: &'a str, quoted: &'a [(String, String)]) -> Texts<'a> {
+    /// `own` are headers by the name they are included under.
+    pub(crate) fn new(main: &'a str, own: &'a [(String, String)]) -> Texts<'a> {
         let mut texts = vec![Text::new(None, main)];
-        texts.extend(quoted.iter().map(|(name, body)| Text::new(Some(format!("/enel/{name}")), body)));
-        Texts { main, texts, quoted: quoted.iter().map(|(name, _)| name.as_str()).collect(), dropped: Vec::new() }
+        texts.extend(own.iter().map(|(name, body)| Text::new(Some(name.clone()), body)));
+        let names = own.iter().map(|(name, _)| name.as_str()).collect();
+        Texts { main, texts, names, dropped: Vec::new(), absent: Vec::new() }
     }
 
-    /// Compiles what is left, with less each time.
+    /// Compiles what is left, with less each time; the headers that were found nowhere.
     ///
     /// # Errors
     /// [`CompileError`] about device code, or about all of it if none of that is to blame.
-    pub(crate) fn compile(mut self, compiler: &Compiler, foreign: &Foreign<'_>) -> Result<Translated, CompileError> {
+    pub(crate) fn compile(
+        mut self,
+        compiler: &Compiler,
+        foreign: &Foreign<'_>,
+    ) -> Result<(Translated, Vec<String>), CompileError> {
         let mut rounds: Vec<Vec<Diagnostic>> = Vec::new();
         loop {
             let mut headers = foreign.headers.to_vec();
-            headers.extend(self.quoted.iter().zip(&self.texts[1..]).map(|(&name, text)| (name, text.left.as_str())));
+            headers.extend(self.names.iter().zip(&self.texts[1..]).map(|(&name, text)| (name, text.left.as_str())));
+            headers.extend(self.absent.iter().map(|name| (name.as_str(), headers::NOTHING)));
             let now = Foreign { source: &self.texts[0].left, headers: &headers, ..foreign.clone() };
             let (kernel, diagnostics) = match compiler.translate(&now) {
                 Err(CompileError::Source { kernel, diagnostics, .. }) => (kernel, diagnostics),
-                done => return done,
+                Ok(done) => return Ok((done, self.absent)),
+                Err(error) => return Err(error),
             };
+            let absent: Vec<String> = diagnostics.iter().filter_map(absent).map(str::to_owned).collect();
             rounds.push(diagnostics.into_iter().filter(is_error).collect());
+            let is_new = absent.iter().any(|name| !self.absent.contains(name));
+            if is_new && self.absent.len() < MAX_ABSENT {
+                self.absent.extend(absent.into_iter().filter(|name| !self.absent.contains(name)).collect::<Vec<_>>());
+                continue;
+            }
             let is_stuck = !self.drop_culprits(rounds.last().map_or(&[], Vec::as_slice));
-            if is_stuck || rounds.len() == MAX_ROUNDS {
+            if is_stuck || rounds.len() >= MAX_ROUNDS + self.absent.len() {
                 let diagnostics = self.blame(&rounds);
                 return Err(CompileError::Source { kernel, diagnostics, source: self.main.to_owned() });
             }
@@ -159,6 +182,7 @@ impl<'a> Texts<'a> {
     /// The text a message calls `file`.
     fn index(&self, file: Option<&str>) -> Option<usize> {
         // The main text has no name of its own in a diagnostic, but one where a message spells it.
+        let file = file.map(|file| file.strip_prefix("/enel/").unwrap_or(file));
         let known = self.texts.iter().position(|text| text.file.as_deref() == file);
         known.or_else(|| file.is_some_and(|file| file.ends_with(".cu")).then_some(0))
     }
@@ -182,6 +206,8 @@ impl<'a> Texts<'a> {
             })
         };
         told.extend(rounds.iter().flatten().filter(lies_in));
+        // Whatever is not known may be of a header that is nowhere.
+        told.splice(0..0, rounds.iter().flatten().filter(|error| absent(error).is_some()));
         if told.is_empty() { first.clone() } else { told.into_iter().cloned().collect() }
     }
 }

@@ -103,3 +103,31 @@ fn a_whole_program_gives_its_kernels() {
     let report = run(&program, &Job { block: [4, 1, 1], ..Job::new("k_int", &args) });
     assert_eq!(report.array(0).unwrap().to_i32().unwrap(), [2, 3, 4, 5]);
 }
+
+#[test]
+fn headers_in_brackets_are_read_and_absent_ones_are_done_without() {
+    let folder = std::env::temp_dir().join(format!("enel-texts-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    // One with host code around what the kernel needs, one that is for hosts only.
+    let parts = "#include <string>\nstd::string name() { return std::string(strlen(\"a\"), 'x'); }\n__device__ int one() { return 1; }\n";
+    std::fs::write(folder.join("parts.h"), parts).unwrap();
+    std::fs::write(folder.join("helper_cuda.h"), "#error for hosts\n").unwrap();
+    let source = "#include <helper_cuda.h>\n#include <parts.h>\n#include \"nowhere/runner.cuh\"\n#include <cublas_v2.h>\n\
+        int main() { runner::run(name()); }\n__device__ __nv_bfloat16 half_of_it;\n\
+        __global__ void k(int* o) { o[threadIdx.x] = one(); }\n\
+        template <class T> __global__ void shape(T* o) {}\n";
+    let options = CudaOptions { folders: vec![folder.clone()], ..CudaOptions::default() };
+    let Some(compiler) = compiler() else { return };
+    let program = Program::from_cuda(compiler, "text.cu", source, &options).unwrap_or_else(|e| panic!("{}", chain(&e)));
+    assert_eq!(program.absent_headers(), ["nowhere/runner.cuh"]);
+    let args = [out(ArrayType::I32, 4)];
+    let report = run(&program, &Job { block: [4, 1, 1], ..Job::new("k", &args) });
+    assert_eq!(report.array(0).unwrap().to_i32().unwrap(), [1; 4]);
+    let unknown = program.kernel("none").unwrap_err().to_string();
+    assert!(unknown.contains("k(int*), instances of shape"), "{unknown}");
+    // What a kernel misses may have been in it.
+    let source = source.replace("one();", "two();");
+    let error = chain(&Program::from_cuda(compiler, "text.cu", &source, &options).unwrap_err());
+    assert!(error.contains("runner.cuh") && error.contains("\"two\""), "{error}");
+    std::fs::remove_dir_all(folder).unwrap();
+}

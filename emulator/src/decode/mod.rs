@@ -234,13 +234,13 @@ impl Module {
         };
         let mut refused = module.entries.iter().map(|entry| module.unknown_in(entry));
         match refused.next() {
-            Some(Some(first)) if refused.all(|error| error.is_some()) => Err(first),
+            Some(Some((first, _))) if refused.all(|error| error.is_some()) => Err(first),
             _ => Ok(module),
         }
     }
 
     /// The first instruction this machine does not know in a kernel and all it may call.
-    pub(crate) fn unknown_in(&self, entry: &Entry) -> Option<ParseError> {
+    pub(crate) fn unknown_in(&self, entry: &Entry) -> Option<(ParseError, Option<(String, u32)>)> {
         if self.unknown.is_empty() {
             return None;
         }
@@ -255,7 +255,7 @@ impl Module {
                 continue;
             }
             if let Some((pc, error)) = self.unknown.iter().find(|(pc, _)| range(function).contains(pc)) {
-                return Some(error.clone().at(self.source(*pc)));
+                return Some((error.clone(), self.source(*pc)));
             }
             for pc in range(function) {
                 let op::Op::Call(call) = &self.code[pc as usize].op else { continue };
