@@ -312,7 +312,8 @@ pub enum LaunchError {
     },
     /// A read of bytes nobody wrote, or that an asynchronous copy has not delivered yet.
     #[error(
-        "{place}: {access} of {bytes} B at {space} address {address:#x}, which holds bytes never written or still in flight"
+        "{place}: {access} of {bytes} B at {space} address {address:#x} ({object}), which holds bytes never written or still \
+         in flight"
     )]
     Uninitialised {
         /// Where.
@@ -325,6 +326,8 @@ pub enum LaunchError {
         address: u64,
         /// Size of the access.
         bytes: u32,
+        /// The variable or allocation it lies in, with the offset.
+        object: String,
     },
     /// A barrier used in a way the hardware leaves undefined.
     #[error("{place}: barrier {barrier}: {detail}")]

@@ -69,9 +69,10 @@ impl Finding {
                 at(&mut found, "misaligned", place);
                 found.touches(*access, *space, *address, *bytes);
             }
-            LaunchError::Uninitialised { place, access, space, address, bytes, .. } => {
+            LaunchError::Uninitialised { place, access, space, address, bytes, object } => {
                 at(&mut found, "uninitialised", place);
                 found.touches(*access, *space, *address, *bytes);
+                found.object = Some(readable(object));
             }
             LaunchError::Race { finding } => {
                 at(&mut found, "race", &finding.place);

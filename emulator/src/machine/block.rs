@@ -1,6 +1,7 @@
 //! How does a block run? Warps take turns in an order drawn from the seed; barriers hold them; deadlocks are told.
 
 use super::access::{Fault, MemoryFault};
+use super::cluster::PEER_SHIFT;
 use super::count::TallyRef;
 use super::flight::Hub;
 use super::l1::{L1, lines_of};
@@ -558,7 +559,13 @@ impl Env<'_> {
         match fault {
             Fault::Memory { kind, access, space, address, bytes } => match kind {
                 MemoryFault::Misaligned => LaunchError::Misaligned { place, access, space, address, bytes },
-                MemoryFault::Uninitialised => LaunchError::Uninitialised { place, access, space, address, bytes },
+                MemoryFault::Uninitialised => {
+                    let object = match space {
+                        crate::Space::Shared => self.grid.shared_object(address & ((1 << PEER_SHIFT) - 1)),
+                        _ => self.grid.global_object(address),
+                    };
+                    LaunchError::Uninitialised { place, access, space, address, bytes, object }
+                }
                 MemoryFault::OutOfBounds if space == crate::Space::Global && self.memory.is_freed(address) => {
                     let allocation = self.memory.nearest(address);
                     LaunchError::UseAfterFree { place, access, address, bytes, allocation }

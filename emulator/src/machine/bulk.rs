@@ -117,10 +117,10 @@ impl Env<'_> {
             let mut mbarrier = None;
             if bulk.route == Route::SharedToGlobal {
                 self.global_range(lane, Access::Write, to, size)?;
-                let (rank, at) = self.shared_spot(bulk.src.space, lane, from, size)?;
+                let (rank, at) = self.shared_spot(Access::Read, bulk.src.space, lane, (from, size))?;
                 (piece.global, piece.shared, source) = (Some(to), at as u32, Source::Shared(rank));
             } else {
-                let (rank, at) = self.shared_spot(bulk.dst.space, lane, to, size)?;
+                let (rank, at) = self.shared_spot(Access::Write, bulk.dst.space, lane, (to, size))?;
                 piece.shared = at as u32;
                 ranks = self.target(warp, lane, rank, bulk.multicast)?;
                 if let Report::Mbarrier(addr) = bulk.report {
@@ -131,7 +131,7 @@ impl Env<'_> {
                     self.global_range(lane, Access::Read, from, size)?;
                     piece.global = Some(from);
                 } else {
-                    let (rank, at) = self.shared_spot(bulk.src.space, lane, from, size)?;
+                    let (rank, at) = self.shared_spot(Access::Read, bulk.src.space, lane, (from, size))?;
                     (piece.from, source) = (at as u32, Source::Shared(rank));
                 }
             }
@@ -194,7 +194,8 @@ impl Env<'_> {
             let coords: Vec<i32> = tensor.coords.iter().map(|&r| warp.get32(r)[lane] as i32).collect();
             let bytes = map.box_counts().iter().product::<u32>() * map.element.bytes();
             let address = warp.addresses(tensor.shared)[lane];
-            let (rank, at) = self.shared_spot(tensor.shared.space, lane, address, bytes)?;
+            let access = if tensor.route == Route::SharedToGlobal { Access::Read } else { Access::Write };
+            let (rank, at) = self.shared_spot(access, tensor.shared.space, lane, (address, bytes))?;
             if !at.is_multiple_of(TENSOR_ALIGN) {
                 return align(lane, Home::Shared, at as u64, TENSOR_ALIGN as u32);
             }
@@ -240,7 +241,7 @@ impl Env<'_> {
         let bytes = size * u32::from(store.n);
         for lane in lanes(m) {
             let address = warp.addresses(store.addr)[lane];
-            let (rank, at) = self.shared_spot(store.addr.space, lane, address, bytes)?;
+            let (rank, at) = self.shared_spot(Access::Write, store.addr.space, lane, (address, bytes))?;
             if !at.is_multiple_of(bytes as usize) {
                 return align(lane, Home::Shared, at as u64, bytes);
             }

@@ -121,9 +121,15 @@ pub(crate) fn update(shared: &mut Shared, at: usize, kind: MbarKind, count: u32)
 
 impl Env<'_> {
     /// The place in some block's shared memory that lane `lane` means: rank and offset.
-    pub(crate) fn shared_spot(&self, space: MemSpace, lane: usize, address: u64, bytes: u32) -> Lane<(usize, usize)> {
+    pub(crate) fn shared_spot(
+        &self,
+        access: Access,
+        space: MemSpace,
+        lane: usize,
+        (address, bytes): (u64, u32),
+    ) -> Lane<(usize, usize)> {
         let (home, address) = resolve(space, address);
-        let req = Request { lane, access: Access::Atomic, home, address, bytes };
+        let req = Request { lane, access, home, address, bytes };
         if home != Home::Shared {
             return req.fault(MemoryFault::OutOfBounds);
         }
@@ -136,7 +142,7 @@ impl Env<'_> {
 
     /// The spot of an mbarrier, which must be a multiple of 8.
     pub(crate) fn mbar_spot(&self, addr: Addr, lane: usize, address: u64) -> Lane<(usize, usize)> {
-        let spot = self.shared_spot(addr.space, lane, address, 8)?;
+        let spot = self.shared_spot(Access::Atomic, addr.space, lane, (address, 8))?;
         if !spot.1.is_multiple_of(8) {
             let (home, address) = resolve(addr.space, address);
             return Request { lane, access: Access::Atomic, home, address, bytes: 8 }.fault(MemoryFault::Misaligned);
