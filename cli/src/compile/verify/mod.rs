@@ -32,7 +32,7 @@ pub struct VerifyArgs {
     /// A bundle whose kernels are proved; without one, families are.
     #[arg(conflicts_with = "family")]
     pub bundle: Option<PathBuf>,
-    /// A family (map, reduce, contract, attention, fps, knn, topk, scatter), as often as wanted; all by default.
+    /// A family (map, reduce, contract, attention, attention_grad, fps, knn, topk, scatter), as often as wanted; all by default.
     #[arg(long, value_name = "NAME")]
     pub family: Vec<String>,
     /// cpu, cpu:N, emulated or cuda:N.
