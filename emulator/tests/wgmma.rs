@@ -315,8 +315,13 @@ const WAIT: &str = "wgmma.wait_group.sync.aligned 0;\n";
 
 /// Runs the kernel of `PLAIN` with `instead` in place of its wait; all is zero but the accumulators, which are 1.
 fn with_instead_of_wait(instead: &str) -> (String, Result<Vec<f32>, LaunchError>) {
+    edited(&PLAIN, |text| text.replace(WAIT, instead))
+}
+
+/// The same for any case and any change of its text.
+fn edited(case: &Case, edit: impl Fn(String) -> String) -> (String, Result<Vec<f32>, LaunchError>) {
     let bytes = B_AT + 256 * 128;
-    let text = PLAIN.kernel(bytes).replace(WAIT, instead);
+    let text = edit(case.kernel(bytes));
     // The multiplication is line 7 of a source, all else line 9.
     let text = text.replace("wgmma.mma_async", ".loc 1 7 0\nwgmma.mma_async");
     let text = text.replace("wgmma.commit_group", ".loc 1 9 0\nwgmma.commit_group") + ".file 1 \"k.cu\"\n";
@@ -384,5 +389,44 @@ fn moves_of_accumulators_in_flight_are_no_finding() {
     for instead in [WAIT.to_owned(), moved, format!("@!%p0 mov.b32 %r100, 0;\n{WAIT}")] {
         let got = with_instead_of_wait(&instead).1.unwrap();
         assert!(got.iter().all(|&x| x == 1.0), "{instead}");
+    }
+}
+
+#[test]
+fn registers_and_multiplications_are_kept_apart_by_fences_and_waits() {
+    let case = Case { a_in_registers: true, ..PLAIN };
+    let (fence, commit) = ("wgmma.fence.sync.aligned;\n", "wgmma.commit_group.sync.aligned;\n");
+    // The multiplication once more, with what comes between.
+    let again = |text: String, between: &str| {
+        let start = text.find("wgmma.mma_async").unwrap();
+        let end = start + text[start..].find('\n').unwrap() + 1;
+        let once = &text[start..end];
+        [&text[..end], commit, WAIT, between, once, &text[end..]].concat()
+    };
+    let wrong = |between: &str, words: &str| {
+        let (_, ran) = edited(&case, |text| again(text, between));
+        let Err(LaunchError::Wgmma { detail, .. }) = ran else { panic!("{between}: {ran:?}") };
+        assert!(detail.contains(words), "{detail}");
+    };
+    for right in
+        ["", fence, &format!("add.f32 %r100, %r100, %r100;\n{fence}"), "mov.b32 %r90, 0;\n", "add.u32 %r2, %r2, 1;\n"]
+    {
+        let (_, ran) = edited(&case, |text| again(text, right));
+        assert!(ran.is_ok(), "{right}: {ran:?}");
+    }
+    wrong("add.f32 %r100, %r100, %r100;\n", "with no `wgmma.fence` behind");
+    wrong("ld.global.b32 %r91, [%rd6];\n", "with no `wgmma.fence` behind");
+    let (_, ran) = edited(&case, |text| text.replace(fence, ""));
+    assert!(matches!(&ran, Err(LaunchError::Wgmma { detail, .. }) if detail.contains("before the first")), "{ran:?}");
+    // A is read until the wait.
+    for (early, is_wrong) in [("ld.global.b32 %r93, [%rd6];\n", true), ("mov.b32 %r93, 0;\n", false)] {
+        let (text, ran) = edited(&case, |text| text.replace(WAIT, &format!("{early}{WAIT}")));
+        match ran {
+            Err(LaunchError::Wgmma { place, detail }) if is_wrong => {
+                assert_eq!(text.lines().nth(place.ptx_line as usize - 1), Some(early.trim()));
+                assert!(detail.contains("holds A") && detail.contains("k.cu:7"), "{detail}");
+            }
+            other => assert_eq!(other.is_err(), is_wrong, "{early}: {other:?}"),
+        }
     }
 }

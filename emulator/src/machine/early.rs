@@ -48,9 +48,7 @@ impl Env<'_> {
             }
         }
     }
-}
 
-impl Env<'_> {
     /// Refuses to write over A while a multiplication reads it, and remembers what else is written.
     #[inline(never)]
     fn check_fragments(&self, warp: &mut Warp, op: &Op, m: u32) -> Lane<()> {
