@@ -73,12 +73,14 @@ pub struct Launch<'a> {
 pub struct Checks {
     /// Addresses that are no multiple of the access size.
     pub alignment: bool,
-    /// Reads of global and shared bytes nobody wrote, or that `cp.async` has not delivered; accumulators of `wgmma`
-    /// touched before their wait.
+    /// Reads of global and shared bytes nobody wrote, or that `cp.async` has not delivered; registers of `wgmma` touched
+    /// before their wait or without a fence; bulk stores nobody waits for.
     pub uninitialised: bool,
-    /// Barriers reached by part of a warp, or left incomplete.
+    /// Barriers reached by part of a warp, or left incomplete; lanes that a mask or a tensor-core instruction needs and
+    /// that end without coming, or whose values are asked for while they do not take part.
     pub barriers: bool,
-    /// Data races in shared and global memory, and copies used before they were waited for.
+    /// Data races in shared and global memory, copies used before they were waited for, and shared memory of a block that
+    /// may have ended.
     pub races: bool,
 }
 
@@ -108,7 +110,7 @@ pub struct Options {
     /// Host threads. With more than one, blocks that communicate may give different results from run to run.
     /// While races are looked for one is used, whatever is asked for, so that the first finding is always the same.
     pub threads: usize,
-    /// Blocks that take turns on one host thread, for kernels whose blocks wait for each other.
+    /// Blocks that take turns on one host thread from the start; more join them where those only wait for others.
     pub resident_blocks: usize,
 }
 

@@ -183,6 +183,24 @@ fn matrices_move_between_shared_memory_and_fragments() {
 }
 
 #[test]
+fn integer_sums_stop_at_the_ends_where_they_are_told_to() {
+    // 32 products of 1 and 1, or of 1 and -1, beyond the largest and the least number.
+    let (ones, less) = (0x0101_0101u32, u32::MAX);
+    for (sign, start, sum, end) in
+        [(ones, i32::MAX - 3, i32::MIN + 28, i32::MAX), (less, i32::MIN + 3, i32::MAX - 28, i32::MIN)]
+    {
+        for (saturate, want) in [(".satfinite", end), ("", sum)] {
+            let mma = format!("mma.sync.aligned.m16n8k32.row.col{saturate}.s32.s8.s8.s32");
+            let mut gpu = Gpu::new(&mma_kernel(&mma, [4, 2, 4, 4]));
+            let lane = [&[ones; 4][..], &[sign; 2], &[start as u32; 4]].concat();
+            let (input, out) = (gpu.upload(&lane.repeat(32)), gpu.empty::<i32>(128));
+            gpu.run("k", 1, 32, &[Arg::U64(input), Arg::U64(out)]);
+            assert_eq!(gpu.download::<i32>(out, 128), [want; 128], "{mma}");
+        }
+    }
+}
+
+#[test]
 fn asynchronous_copies_fill_with_zeros_and_land_in_order() {
     let data: Vec<u16> = (1..=256).collect();
     let mut gpu = Gpu::new(&matrix_kernel(

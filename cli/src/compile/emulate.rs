@@ -133,13 +133,13 @@ fn run(args: &EmulateArgs) -> Result<()> {
     check_targets(args)?;
     let program = program(args).inspect_err(|error| {
         // Whoever asks for the PTX may look up the line that is not understood.
-        if let (Some(path), Some(ProgramError::Parse { ptx, .. })) = (&args.ptx, error.downcast_ref()) {
-            let _ = std::fs::write(path, ptx);
+        if let Some(ProgramError::Parse { ptx, .. }) = error.downcast_ref()
+            && let Err(failed) = leave_ptx(args, ptx)
+        {
+            eprintln!("note: {failed:#}");
         }
     })?;
-    if let Some(path) = &args.ptx {
-        std::fs::write(path, program.ptx()).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    leave_ptx(args, program.ptx())?;
     let (values, shapes) = given::read(&args.args)?;
     let job = Job {
         kernel: &args.entry,
@@ -164,6 +164,12 @@ fn run(args: &EmulateArgs) -> Result<()> {
         }
         Err(error) => Err(Usage(full(&error)).into()),
     }
+}
+
+/// Writes the PTX where it is asked for.
+fn leave_ptx(args: &EmulateArgs, ptx: &str) -> Result<()> {
+    let Some(path) = &args.ptx else { return Ok(()) };
+    std::fs::write(path, ptx).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Refuses two outputs to one file: one of them would be lost.

@@ -9,7 +9,7 @@ use enel_emulator::{Cause, Checks, LaunchError, Mutant, Options, mutants};
 use enel_runtime::{Device, DeviceError, Emulation, LaunchLog};
 use enel_verify::{Case, Data, Expected, Shipped};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -94,27 +94,16 @@ pub fn hunt(shipped: &Shipped, bundle: &Bundle, templates: Vec<&'static str>, ef
     };
     let all: Vec<Mutant> = all.into_iter().filter(chosen).collect();
     let progress = crate::enel::progress::Progress::count(shipped.name, all.len() as u64);
-    let next = AtomicUsize::new(0);
-    let found = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..effort.threads.max(1) {
-            scope.spawn(|| {
-                while let Some(mutant) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let forms: Vec<Bundle> =
-                        (0..mutant.forms.len()).map(|f| with(bundle, mutant.apply(ptx, f))).collect();
-                    let tries = (0..SEEDS).flat_map(|seed| forms.iter().enumerate().map(move |form| (seed, form)));
-                    let caught = tries.into_iter().find_map(|(seed, (n, form))| Some((told(form, &calls, seed)?, n)));
-                    let is_reached = || told(&with(bundle, mutant.trap(ptx)), &calls, 0).is_some();
-                    let is_reached = caught.is_some() || is_reached();
-                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                    found.push((mutant, caught, is_reached));
-                    progress.at(found.len() as u64);
-                }
-            });
-        }
+    let done = AtomicU64::new(0);
+    let found = each(effort.threads, &all, |mutant| {
+        let forms: Vec<Bundle> = (0..mutant.forms.len()).map(|f| with(bundle, mutant.apply(ptx, f))).collect();
+        let tries = (0..SEEDS).flat_map(|seed| forms.iter().enumerate().map(move |form| (seed, form)));
+        let caught = tries.into_iter().find_map(|(seed, (n, form))| Some((told(form, &calls, seed)?, n)));
+        let is_reached = || told(&with(bundle, mutant.trap(ptx)), &calls, 0).is_some();
+        let is_reached = caught.is_some() || is_reached();
+        progress.at(done.fetch_add(1, Ordering::Relaxed) + 1);
+        (caught, is_reached)
     });
-    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    found.sort_by_key(|(mutant, ..)| all.iter().position(|m| m == *mutant));
     let mut hunt = Hunt {
         kernel: shipped.name.to_owned(),
         ptx: ptx.to_owned(),
@@ -127,7 +116,7 @@ pub fn hunt(shipped: &Shipped, bundle: &Bundle, templates: Vec<&'static str>, ef
         seconds: 0.0,
     };
     let mut excuses = Excuses::of(shipped.name);
-    for (mutant, caught, is_reached) in found {
+    for (mutant, (caught, is_reached)) in all.iter().zip(found) {
         if let Some((caught, form)) = caught {
             *hunt.caught.entry((mutant.fault.name(), caught)).or_default() += 1;
             hunt.by_larger += usize::from(form > 0);
@@ -145,23 +134,33 @@ pub fn hunt(shipped: &Shipped, bundle: &Bundle, templates: Vec<&'static str>, ef
 fn clean(kernel: &str, bundle: &Bundle, calls: &mut [Call<'_>], effort: Effort) -> Result<()> {
     let seeds = effort.schedules.max(SEEDS);
     let runs: Vec<(usize, u64)> = (0..calls.len()).flat_map(|call| (0..seeds).map(move |seed| (call, seed))).collect();
-    let next = AtomicUsize::new(0);
-    let found = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..effort.threads.max(1) {
-            scope.spawn(|| {
-                while let Some(&(call, seed)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = run(bundle, &calls[call], seed, None);
-                    found.lock().unwrap_or_else(PoisonError::into_inner).push((call, seed, result));
-                }
-            });
-        }
-    });
-    for (call, seed, result) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    let results = each(effort.threads, &runs, |&(call, seed)| run(bundle, &calls[call], seed, None));
+    for (&(call, seed), result) in runs.iter().zip(results) {
         let wrong = |e: Failure| anyhow::anyhow!("{kernel} is wrong as it is, seed {seed}: {}", e.what);
         calls[call].instructions = calls[call].instructions.max(result.map_err(wrong)?);
     }
     Ok(())
+}
+
+/// What `work` makes of each item, in their order, on so many threads.
+fn each<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let made = Mutex::new(Vec::with_capacity(items.len()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(at) else { break };
+                    let result = work(item);
+                    made.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
+                }
+            });
+        }
+    });
+    let mut made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+    made.sort_by_key(|(at, _)| *at);
+    made.into_iter().map(|(_, result)| result).collect()
 }
 
 fn call<'a>(shipped: &Shipped, cases: &'a [Case]) -> Result<Call<'a>> {
